@@ -1,0 +1,68 @@
+"""
+The keywords of a call, taken apart: what is the queue's, and what is the function's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.interfaces import IConsumer
+
+from asynqueue.options import DEFAULT_OPTIONS, CallOptions, checkedSeries, checkedTimeout
+from asynqueue.scheduling.lanes import LAST, NEXT
+from asynqueue.scheduling.niceness import checkedNiceness, nicenessOfPriority
+
+
+@frozen
+class Place:
+    """
+    Where a call stands in a queue.
+
+    @ivar series: Its series.
+    @ivar band: Its niceness, or L{NEXT} or L{LAST}.
+    """
+
+    series: Hashable = None
+    band: int = 0
+
+
+def optionsOf(keywords: dict[str, Any], explicit: bool = False) -> tuple[Place, CallOptions]:
+    """
+    Take the options out of a dictionary of keywords.
+
+    @param explicit: Whether the keywords are options and nothing else, so that those that are not reserved count too.
+    @return: The place of the call, and what else applies to it.
+    @raise ValueError: An option has no proper value, or contradicts another.
+    @raise TypeError: An option is of the wrong type.
+    """
+    take = keywords.pop
+    band = checkedNiceness(take("niceness", 0)) if "niceness" in keywords else None
+    if explicit and "priority" in keywords:
+        if band is not None:
+            raise ValueError("niceness and priority are two ways of saying one thing; give one of them")
+        band = nicenessOfPriority(take("priority"))
+    doNext, doLast = take("doNext", False), take("doLast", False)
+    if doNext and doLast:
+        raise ValueError(f"doNext={doNext!r} and doLast={doLast!r} contradict each other; give one of them")
+    if doNext or doLast:
+        band = NEXT if doNext else LAST
+    series = checkedSeries(take("series", None))
+    timeout = checkedTimeout(take("timeout", None))
+    consumer = take("consumer", None)
+    raw = take("raw", None)
+    returnFailure = take("returnFailure", None)
+    idempotent = take("idempotent", True) if explicit else True
+    place = Place(series, band or 0)
+    if timeout is None and consumer is None and raw is None and returnFailure is None and idempotent is True:
+        return place, DEFAULT_OPTIONS
+    if consumer is not None and not IConsumer.providedBy(consumer):
+        raise TypeError(f"consumer must provide IConsumer, and {consumer!r} does not")
+    return place, CallOptions(
+        timeout,
+        consumer,
+        None if raw is None else bool(raw),
+        None if returnFailure is None else bool(returnFailure),
+        bool(idempotent),
+    )

@@ -1,0 +1,111 @@
+"""
+Calls and exceptions as text, bounded, whatever their arguments do when asked for theirs.
+"""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Mapping, Sequence
+from os.path import dirname
+from types import TracebackType
+from typing import Any
+
+#: The longest text of one argument, of a call, and of a traceback, in characters.
+ARGUMENT_LIMIT = 1024
+CALL_LIMIT = 4 * 1024
+TRACEBACK_LIMIT = 64 * 1024
+
+#: How many exceptions of a chain are shown, and how many frames of each.
+CHAIN_LIMIT = 20
+FRAME_LIMIT = 100
+
+_PACKAGE = dirname(__file__)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def printable(text: str, limit: int) -> str:
+    """
+    Return a text with control characters and lone surrogates escaped, and with its middle left out beyond C{limit}.
+    """
+    if len(text) > limit:
+        half = limit // 2
+        text = f"{text[:half]} … {len(text) - 2 * half} characters left out … {text[-half:]}"
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+def safeRepr(value: object, limit: int = ARGUMENT_LIMIT) -> str:
+    """
+    Return C{repr(value)}, bounded, or a stand-in when that raises.
+    """
+    try:
+        return printable(repr(value), limit)
+    except Exception as error:  # whatever a foreign __repr__ raises, the text is only for people
+        return f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
+
+
+def functionName(func: object) -> str:
+    """
+    Return the name of a callable, as a reader of the source would know it.
+    """
+    for name in ("__qualname__", "__name__"):
+        value = getattr(func, name, None)
+        if isinstance(value, str):
+            return value.replace("<locals>.", "")
+    wrapped = getattr(func, "func", None)
+    if wrapped is not None and wrapped is not func:
+        return functionName(wrapped)
+    return func if isinstance(func, str) else safeRepr(func, 200)
+
+
+def describeCall(func: object, args: Sequence[Any] = (), kw: Mapping[str, Any] | None = None) -> str:
+    """
+    Return a call as it reads in a program, such as C{timesTwo(3, exact=True)}.
+    """
+    parts = [safeRepr(arg) for arg in args]
+    parts += [f"{name}={safeRepr(value)}" for name, value in (kw or {}).items()]
+    return printable(f"{functionName(func)}({', '.join(parts)})", CALL_LIMIT)
+
+
+def _withoutOurFrames(trace: TracebackType | None) -> TracebackType | None:
+    """
+    Skip the frames at the beginning that say how this library came to call the function.
+    """
+    inner = trace
+    while inner is not None and inner.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        inner = inner.tb_next
+    return trace if inner is None else inner
+
+
+def describeException(error: BaseException) -> str:
+    """
+    Return the traceback of an exception as text, with its causes, notes and groups, without locals, within bounds.
+    """
+    links: list[tuple[BaseException, str]] = []
+    seen: set[int] = set()
+    link: BaseException | None = error
+    heading = ""
+    while link is not None and id(link) not in seen and len(links) < CHAIN_LIMIT:
+        seen.add(id(link))
+        links.append((link, heading))
+        if link.__cause__ is not None:
+            heading = "\nThe above exception was the direct cause of the following exception:\n\n"
+            link = link.__cause__
+        elif link.__context__ is not None and not link.__suppress_context__:
+            heading = "\nDuring handling of the above exception, another exception occurred:\n\n"
+            link = link.__context__
+        else:
+            link = None
+    parts = []
+    if link is not None:
+        parts.append("(more exceptions came before)\n\n")
+    for each, joint in reversed(links):
+        trace = _withoutOurFrames(each.__traceback__)
+        try:
+            text = "".join(traceback.format_exception(type(each), each, trace, limit=-FRAME_LIMIT, chain=False))
+        except Exception as problem:  # a class that breaks its own formatting must not break the report of it
+            text = f"{type(each).__name__} (its text cannot be had: {type(problem).__name__})\n"
+        parts.append(printable(text, TRACEBACK_LIMIT if len(links) == 1 else TRACEBACK_LIMIT // 4))
+        parts.append(joint)
+    return printable("".join(parts), TRACEBACK_LIMIT)

@@ -1,0 +1,518 @@
+"""
+The dispatcher: gives calls of the ledger to hired workers, and takes their outcomes.
+
+Data flow::
+
+    submit -> Ledger.admit -> Backlog.push --+
+                                             |  Backlog.match
+    worker has room -> Backlog.offer --------+-------> _assign -> worker.accept or worker.run
+                                                                        |
+    Deferred fires <- Ledger.settle <- verdict <- report <- task.callback
+                       (or Backlog.push again)      |
+                                                    +-> the worker has room
+
+One loop matches what there is, in L{Dispatcher.dispatch}; whatever happens while it runs only leaves its mark in the
+backlog, so that nothing recurses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from time import monotonic
+from typing import TYPE_CHECKING, Any, cast
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from asynqueue.calls import CallDeferred
+from asynqueue.deferreds.deadline import Deadline, monotonicOf
+from asynqueue.errors import (
+    ImplementationError,
+    TimeoutError,
+    WorkerError,
+    WorkerHung,
+)
+from asynqueue.hires import Hire, HireState
+from asynqueue.ledger import TURN, Ledger
+from asynqueue.scheduling.backlog import Backlog
+from asynqueue.scheduling.lanes import ALONE, RERUN, Lane
+from asynqueue.tasks import Attempt
+from asynqueue.verdicts import Again, Policy, callOf, verdict
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+#: How long, in seconds, a worker that looks ahead may report nothing before what it has not started is recalled.
+STALL = 0.005
+
+#: How often in a row a worker may break its contract before it gets no more tasks.
+MAX_STRIKES = 3
+
+
+class Dispatcher:
+    """
+    Matches calls with workers.
+
+    @ivar ledger: The calls.
+    @ivar backlog: Those of them that wait.
+    @ivar hires: The workers, by ID.
+    @ivar isOpen: Whether calls are accepted.
+    @ivar onChange: Called whenever the number of waiting calls may have become less.
+    @ivar onHiresChange: Called whenever the workers or their qualifications have changed.
+    """
+
+    log = Logger(namespace="asynqueue")
+
+    def __init__(
+        self,
+        policy: Policy,
+        clock: Callable[[], IReactorTime],
+        monotonicClock: Callable[[], float] | None = None,
+        ids: Iterator[int] | None = None,
+    ) -> None:
+        self.policy = policy
+        self.ledger = Ledger(clock)
+        self.backlog = Backlog()
+        self.hires: dict[int, Hire] = {}
+        self.isOpen = True
+        self.onChange: Callable[[], object] | None = None
+        self.onHiresChange: Callable[[], object] | None = None
+        self.nextID = (count(1) if ids is None else ids).__next__
+        self.clock = clock
+        self._givenMonotonic = monotonicClock
+        self._isDispatching = False
+        self._turn: IDelayedCall | None = None
+        self._watch: IDelayedCall | None = None
+        self._waits: dict[int, Deadline] = {}
+        self._parked: set[Any] = set()
+
+    # Time
+
+    def deadline(self, seconds: float, func: Callable[[], object]) -> Deadline:
+        """
+        Have a function called when a number of seconds has passed.
+        """
+        clock = self.clock()
+        return Deadline(clock, self._givenMonotonic or monotonicOf(clock), seconds, func)
+
+    # Calls
+
+    def submit(self, entry: CallDeferred[Any]) -> None:
+        """
+        Accept a call and give it to a worker, if one has room for it.
+        """
+        # Hot path, watched by `bench reactor`.
+        self.ledger.admit(entry)
+        self.backlog.push(entry, entry.band)
+        if not self._isDispatching:
+            self.dispatch()
+        lane = entry.lane
+        if lane is not None and lane.heap is not None and not lane.heap.groups:
+            self._nobodyServes(entry)
+
+    def _nobodyServes(self, entry: CallDeferred[Any]) -> None:
+        """
+        Tell, once a series, that a call has to wait for a worker to come; or refuse it if all there are have hung.
+        """
+        unfit = [hire for hire in self.hires.values() if hire.state is HireState.UNFIT]
+        if any(hire.isQualified(entry.series) for hire in unfit):
+            self.backlog.discard(entry)
+            self._settle(entry, Failure(self._hung(entry)))
+        elif entry.series not in self._parked and (self.hires or entry.series is not None):
+            self._parked.add(entry.series)
+            self.log.warn(
+                "No attached worker is qualified for series {series!r}: its calls wait until one is.",
+                series=entry.series,
+            )
+
+    def _hung(self, entry: CallDeferred[Any]) -> WorkerError:
+        why = [
+            f"{hire.name} {hire.unfitness}"
+            for hire in self.hires.values()
+            if hire.state is HireState.UNFIT and hire.isQualified(entry.series)
+        ]
+        return WorkerHung(f"{callOf(entry)} cannot be run: {'; '.join(why)}")
+
+    def cancel(self, entry: CallDeferred[Any]) -> None:
+        """
+        Settle a call with C{CancelledError}, wherever it stands, and tell the worker that has it.
+        """
+        failure = Failure(CancelledError(f"{callOf(entry)} was cancelled"))
+        task = entry.current
+        if isinstance(task, Attempt):
+            self._abandon(task)
+            self._settle(entry, failure)
+            self._stopWorking(task)
+        elif task is not None:
+            self._settle(entry, failure)
+            cast("Deferred[Any]", task).cancel()
+        else:
+            if entry.lane is not None:
+                if entry.lane.heap is None:
+                    self.ledger.condemned -= 1
+                self.backlog.discard(entry)
+            for hire in self.hires.values():
+                if entry.options.alone and entry in hire.updates:
+                    hire.updates.remove(entry)
+            self._settle(entry, failure)
+        if self.onChange is not None:
+            self.onChange()
+
+    def cancelLanes(self, lanes: list[Lane], reason: Callable[[CallDeferred[Any]], BaseException]) -> int:
+        """
+        Take whole lanes out of the backlog, and settle their calls over the next turns.
+
+        @return: How many calls that is.
+        """
+        number = self.backlog.remove(lanes)
+        self.ledger.condemn(lanes, reason)
+        if number and self.onChange is not None:
+            self.onChange()
+        return number
+
+    def _settle(self, entry: CallDeferred[Any], value: Any) -> None:
+        if self._waits:
+            wait = self._waits.pop(entry.ID, None)
+            if wait is not None:
+                wait.stop()
+        self.ledger.settle(entry, value)
+
+    # Dispatch
+
+    def dispatch(self) -> None:
+        """
+        Match calls with workers until there is no match, or the turn is over.
+        """
+        # Hot path, watched by `bench reactor`.
+        if self._isDispatching:
+            return
+        self._isDispatching = True
+        backlog = self.backlog
+        number = 0
+        until = 0.0
+        try:
+            while (pair := backlog.match()) is not None:
+                self._assign(cast(Hire, pair[0]), cast("CallDeferred[Any]", pair[1]))
+                number += 1
+                if not number & 31:
+                    if not until:
+                        until = monotonic() + TURN
+                    elif monotonic() > until:
+                        self._dispatchLater()
+                        break
+        finally:
+            self._isDispatching = False
+        if number and self.onChange is not None:
+            self.onChange()
+
+    def _dispatchLater(self) -> None:
+        if self._turn is None:
+            self._turn = self.clock().callLater(0, self._dispatchNow)
+
+    def _dispatchNow(self) -> None:
+        self._turn = None
+        self.dispatch()
+
+    def _assign(self, hire: Hire, entry: CallDeferred[Any]) -> None:
+        """
+        Give a call to a worker.
+        """
+        # Hot path, watched by `bench reactor`.
+        task = Attempt(entry, hire)
+        entry.current = task
+        if task.attempt > 1:
+            self._isRerun(entry, hire)
+        hire.tasks[task] = None
+        hire.held += 1
+        hire.given += 1
+        timeout = entry.options.timeout
+        if timeout is not None:
+            task.deadline = self.deadline(timeout, task.timedout)
+        if not hire.managed:
+            self._run(hire, task)
+            return
+        if hire.held > 1:
+            self._runsLater(hire, entry)
+        worker = hire.worker
+        try:
+            worker.accept(task)
+        except Exception:  # a worker may be anybody's; what it raises costs the task, not the queue
+            self._broken(hire, task, Failure(), "raised an exception when it was given")
+            return
+        if hire.held < worker.capacity and not hire.exclusive:
+            self.roomAt(hire)
+
+    def _isRerun(self, entry: CallDeferred[Any], hire: Hire) -> None:
+        self.ledger.reruns += 1
+        if self._waits:
+            wait = self._waits.pop(entry.ID, None)
+            if wait is not None:
+                wait.stop()
+        hire.exclusive = entry.band == ALONE
+
+    def _runsLater(self, hire: Hire, entry: CallDeferred[Any]) -> None:
+        """
+        Keep the series of a call for a worker that has not started it, and watch that it starts it soon.
+        """
+        if entry.series is not None and len(self.hires) > 1:
+            self.backlog.pin(entry.series, hire)
+            hire.pins.append((hire.given, entry.series))
+        if self._watch is None:
+            self._watch = self.clock().callLater(STALL, self._look)
+
+    def _run(self, hire: Hire, task: Attempt) -> None:
+        """
+        Give a task to a worker that is not managed.
+        """
+        hire.ready = False
+        try:
+            ready = hire.worker.run(task)
+        except Exception:  # a worker may be anybody's; what it raises costs the task, not the queue
+            self._broken(hire, task, Failure(), "raised an exception when it was given")
+            hire.ready = True
+            self.roomAt(hire)
+            return
+        if not isinstance(ready, Deferred):
+            failure = Failure(ImplementationError(f"run() of {hire.worker!r} returned {ready!r}, which is no Deferred"))
+            self._broken(hire, task, failure, "broke its contract for")
+            hire.ready = True
+            self.roomAt(hire)
+            return
+        ready.addCallbacks(self._ready, self._unready, (hire,), {}, (hire, task), {})
+
+    def _ready(self, _: object, hire: Hire) -> None:
+        if not hire.ready:
+            hire.ready = True
+            if hire.strikes and not any(True for _ in hire.tasks):
+                hire.strikes = 0
+            self.roomAt(hire)
+            self.dispatch()
+
+    def _unready(self, failure: Failure, hire: Hire, task: Attempt) -> None:
+        self._broken(hire, task, failure, "failed to get ready after")
+        self._ready(None, hire)
+
+    def _broken(self, hire: Hire, task: Attempt, failure: Failure, what: str) -> None:
+        """
+        Bear with a worker that has broken its contract: its task fails, and after a number of times it gets no more.
+        """
+        hire.strikes += 1
+        self.log.failure(
+            "{worker} {what} {task!r}", failure=failure, worker=hire.name, what=what, task=task
+        )
+        if task.hire is not None:
+            error = WorkerError(f"{hire.name} {what} {callOf(task.entry)}: {failure.getErrorMessage()}")
+            error.original = failure.value
+            error.__cause__ = failure.value
+            self.report(task, ("x", error))
+        if hire.strikes >= MAX_STRIKES and hire.state is HireState.ACTIVE:
+            self.setUnfit(hire, f"has broken its contract {hire.strikes} times in a row")
+
+    # Fitness
+
+    def attend(self, hire: Hire) -> None:
+        """
+        Take note of what a managed worker says of its room and its fitness.
+        """
+        unfitness = hire.worker.unfitness
+        if unfitness and hire.state is HireState.ACTIVE:
+            self.setUnfit(hire, unfitness)
+        elif not unfitness and hire.state is HireState.UNFIT:
+            hire.state = HireState.ACTIVE
+            hire.unfitness = ""
+            self.seat(hire)
+        self.roomAt(hire)
+        self.dispatch()
+
+    def setUnfit(self, hire: Hire, why: str) -> None:
+        """
+        Give no more tasks to a worker. Calls that nobody else could run fail.
+        """
+        hire.state = HireState.UNFIT
+        hire.unfitness = why
+        self.log.error("{worker} gets no more tasks: it {why}", worker=hire.name, why=why)
+        self.backlog.unseat(hire)
+        self.recall(hire)
+        stranded = [lane for lane in self.backlog.unserved() if hire.isQualified(lane.family.series)]
+        self.cancelLanes(stranded, self._hung)
+        self.dispatch()
+
+    def seat(self, hire: Hire) -> None:
+        """
+        Let a worker serve, by its present qualifications.
+        """
+        self.backlog.seat(hire, hire.qualifications)
+        self._parked = {series for series in self._parked if not hire.isQualified(series)}
+        self.roomAt(hire)
+        self.dispatch()
+
+    def roomAt(self, hire: Hire) -> None:
+        """
+        Use the room that a worker has: for an update first.
+        """
+        # Hot path, watched by `bench reactor`.
+        while hire.updates and hire.hasRoom():
+            self.backlog.withdraw(hire)
+            self._assign(hire, hire.updates.popleft())
+        if hire.state is HireState.ACTIVE and hire.hasRoom():
+            self.backlog.offer(hire)
+
+    # Outcomes
+
+    def report(self, task: Attempt, statusResult: Any) -> None:
+        """
+        Take the outcome of an attempt. One that comes late, or twice, is dropped and counted.
+        """
+        # Hot path, watched by `bench reactor`.
+        hire = task.hire
+        entry = task.entry
+        task.hire = None
+        if hire is not None:
+            hire.tasks.pop(task, None)
+            hire.finished += 1
+            if hire.pins:
+                self._unpin(hire)
+        if task.deadline is not None:
+            task.deadline.stop()
+            task.deadline = None
+        if entry.current is task:
+            if type(statusResult) is tuple and statusResult[0] == "r" and len(statusResult) == 2:
+                self.ledger.settle(entry, statusResult[1])
+            else:
+                self._judge(entry, task, statusResult)
+        elif not isinstance(statusResult, tuple) or statusResult[:1] not in (("k",), (b"k",)):
+            self.ledger.late += 1
+        if hire is not None and hire.state is not HireState.GONE:
+            hire.held -= 1
+            hire.exclusive = False
+            if hire.managed:
+                if hire.state is HireState.ACTIVE and not hire.updates:
+                    if hire.held < hire.worker.capacity:
+                        self.backlog.offer(hire)
+                else:
+                    self.roomAt(hire)
+            if not self._isDispatching:
+                self.dispatch()
+
+    def _judge(self, entry: CallDeferred[Any], task: Attempt, statusResult: Any) -> None:
+        try:
+            value = verdict(entry, task, statusResult, self.policy)
+        except Exception:  # an error policy may be anybody's; the call must be settled whatever it raises
+            value = Failure()
+        if isinstance(value, Again):
+            self.requeue(entry, value.band)
+        else:
+            self._settle(entry, value)
+
+    def requeue(self, entry: CallDeferred[Any], band: int) -> None:
+        """
+        Let a call wait again, ahead of those that have not been given to a worker yet.
+        """
+        entry.current = None
+        entry.band = band
+        self.backlog.push(entry, band)
+        timeout = entry.options.timeout
+        if timeout is not None and entry.ID not in self._waits:
+            self._waits[entry.ID] = self.deadline(timeout, lambda: self._waitedTooLong(entry))
+        lane = entry.lane
+        if lane is not None and lane.heap is not None and not lane.heap.groups:
+            self._nobodyServes(entry)
+        if self.onHiresChange is not None:
+            # A call may have come back that nobody who is still here can run.
+            self.onHiresChange()
+
+    def _waitedTooLong(self, entry: CallDeferred[Any]) -> None:
+        del self._waits[entry.ID]
+        if entry.lane is not None:
+            self.backlog.discard(entry)
+            self.ledger.settle(
+                entry,
+                Failure(
+                    TimeoutError(
+                        f"{callOf(entry)}: no worker took it for its re-run within {entry.options.timeout:g} s; "
+                        + "; ".join(text for _, text in entry.history)
+                    )
+                ),
+            )
+
+    def timedOut(self, task: Attempt) -> None:
+        """
+        End an attempt whose time is up.
+        """
+        entry = task.entry
+        self._abandon(task)
+        self._judge(entry, task, ("t", None))
+        self._stopWorking(task)
+        self.dispatch()
+
+    def _abandon(self, task: Attempt) -> None:
+        """
+        Note that nobody waits for the outcome of an attempt any more.
+        """
+        task.cancelled = True
+        if task.deadline is not None:
+            task.deadline.stop()
+            task.deadline = None
+
+    def _stopWorking(self, task: Attempt) -> None:
+        hire = task.hire
+        if hire is not None and hire.managed:
+            try:
+                hire.worker.cancel(task)
+            except Exception:  # a worker may be anybody's; the call is settled already
+                self.log.failure("{worker} raised an exception when told to cancel {task!r}", worker=hire.name, task=task)
+
+    # Look-ahead
+
+    def _unpin(self, hire: Hire) -> None:
+        """
+        Let go of the series whose calls the worker has started: in its order, the one after those that are finished.
+        """
+        pins = hire.pins
+        while pins and pins[0][0] <= hire.finished + 1:
+            self.backlog.unpin(pins.popleft()[1])
+
+    def _look(self) -> None:
+        """
+        Recall what workers have not started, if they have reported nothing since the last look.
+        """
+        self._watch = None
+        again = False
+        recalled = False
+        for hire in tuple(self.hires.values()):
+            if hire.held > 1 and hire.managed and not hire.exclusive:
+                again = True
+                if hire.finished == hire.progress:
+                    recalled = self.recall(hire) or recalled
+                hire.progress = hire.finished
+        if again and self._watch is None:
+            self._watch = self.clock().callLater(STALL, self._look)
+        if recalled:
+            self.dispatch()
+
+    def recall(self, hire: Hire) -> bool:
+        """
+        Take back what a worker has not started. It costs the calls nothing.
+        """
+        if not hire.managed:
+            return False
+        tasks = hire.worker.recall()
+        for task in tasks:
+            if task.hire is not hire:
+                continue
+            task.hire = None
+            hire.tasks.pop(task, None)
+            hire.held -= 1
+            hire.finished += 1
+            entry = task.entry
+            if entry.current is task:
+                self._abandon(task)
+                entry.attempts -= 1
+                self.requeue(entry, RERUN)
+        if hire.pins:
+            self._unpin(hire)
+        if tasks:
+            self.roomAt(hire)
+        return bool(tasks)

@@ -1,0 +1,148 @@
+"""
+The error policy of a queue: what a call gets, and who is told, when it has raised an exception.
+
+With C{returnFailure}, the caller gets a failure. With C{warn}, the error is logged and the caller gets the text of the
+traceback as a result. With neither, the caller gets that text too, the error is reported on standard error, and the
+reactor is stopped a second later, so that no error of a call passes unseen.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.error import ReactorNotRunning
+from twisted.python.failure import Failure
+
+from asynqueue.callinfo import describeCall, describeException, safeRepr
+from asynqueue.calls import CallDeferred
+from asynqueue.errors import ImplementationError
+from asynqueue.failures import failureOf
+from asynqueue.tasks import Attempt, Task
+from asynqueue.verdicts import Again, callOf, verdict
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+    from asynqueue.dispatch import Dispatcher
+    from asynqueue.options import CallOptions
+
+#: Seconds from an error that nobody handles until the reactor is stopped.
+STOP_DELAY = 1.0
+
+
+class ErrorPolicy:
+    """
+    Makes of errors what the settings of a queue say.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], IReactorTime],
+        warn: bool = False,
+        verbose: bool = False,
+        spew: bool = False,
+        returnFailure: bool = False,
+    ) -> None:
+        self._clock = clock
+        self._warns = warn
+        self._isVerbose = verbose or spew
+        self._returnsFailure = returnFailure
+        self._isStopping = False
+        self._logger = logging.getLogger("asynqueue")
+        if warn or spew:
+            self._logger.setLevel(logging.INFO if spew else logging.ERROR)
+
+    def errorValue(self, result: Any, entry: CallDeferred[Any]) -> Any:
+        """
+        Return what a call gets whose worker reports an error.
+        """
+        returnFailure = entry.options.returnFailure
+        if self._returnsFailure if returnFailure is None else returnFailure:
+            return failureOf(result)
+        text = describeException(result.value) if isinstance(result, Failure) else str(result)
+        if self._warns:
+            call = describeCall(entry.func, entry.args, entry.kw)
+            self._logger.error("%s", f"{call}: {text}" if self._isVerbose else text)
+        else:
+            self._alarm(text, entry)
+        return text
+
+    def _alarm(self, text: str, entry: CallDeferred[Any]) -> None:
+        """
+        Report an error that nobody handles, and stop the reactor.
+        """
+        sys.stderr.write(
+            f"asynqueue: {callOf(entry)} raised an exception:\n\n{text.rstrip()}\n\n"
+            f"The reactor will be stopped in {STOP_DELAY:g} s. To handle the errors of calls by their errbacks instead, "
+            f"use TaskQueue(returnFailure=True);\nto have them logged only, use TaskQueue(warn=True).\n"
+        )
+        if self._isStopping:
+            return
+        self._isStopping = True
+        clock = self._clock()
+        clock.callLater(STOP_DELAY, self._stop, clock)
+
+    def _stop(self, clock: Any) -> None:
+        self._isStopping = False
+        try:
+            clock.stop()
+        except ReactorNotRunning:
+            # It has come to its end by itself.
+            return
+
+    def iterationValue(self, result: Any, entry: CallDeferred[Any]) -> Any:
+        """
+        Return what a call gets whose worker reports an iterator: the worker's own means of iterating over it.
+        """
+        if entry.options.consumer is None:
+            return result
+        return Failure(
+            ImplementationError(
+                f"{callOf(entry)} has a consumer, and {type(result).__name__} cannot be written to consumers"
+            )
+        )
+
+    def watch(self, entry: CallDeferred[Any]) -> None:
+        """
+        Log a call with its result when it is finished.
+        """
+        entry.addBoth(self._finished, describeCall(entry.func, entry.args, entry.kw))
+
+    def _finished(self, result: Any, call: str) -> Any:
+        shown = result.getErrorMessage() if isinstance(result, Failure) else safeRepr(result)
+        self._logger.info("%s", f"{call} -> {shown}")
+        return result
+
+    def taskDone(
+        self,
+        dispatcher: Dispatcher,
+        nextID: Callable[[], int],
+        statusResult: tuple[Any, Any],
+        task: Task,
+        options: CallOptions,
+    ) -> Any:
+        """
+        Return what the Deferred of any task is to get for an outcome.
+        """
+        known = task.entry if isinstance(task, Attempt) else None
+        func, args, kw = task.callTuple
+        band = known.band if known is not None else 0
+        entry: CallDeferred[Any] = CallDeferred(
+            dispatcher, nextID(), func, args, kw, task.series, band, options, task.context
+        )
+        entry.attempts = task.attempt
+        attempt = Attempt(entry, None)
+        if known is not None:
+            entry.history = known.history
+        value = verdict(entry, attempt, statusResult, self)
+        if known is not None:
+            known.history = entry.history
+        if isinstance(value, Again):
+            dispatcher.ledger.admit(entry)
+            dispatcher.requeue(entry, value.band)
+            dispatcher.dispatch()
+            return entry
+        return value

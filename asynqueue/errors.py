@@ -1,0 +1,135 @@
+"""
+Every error the library raises or delivers, under one root.
+
+Where an error carries a fact that a program may want to act on, the fact is an attribute, and the text says what
+happened, to which call, and what to do about it.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+
+from zope.interface import Invalid
+
+
+class AsynQueueError(Exception):
+    """
+    The root of all errors of this library.
+    """
+
+
+class QueueRunError(AsynQueueError):
+    """
+    The queue cannot take or run the call, because of the state that the queue is in.
+    """
+
+
+class QueueClosed(QueueRunError):
+    """
+    The call came after the queue's shutdown had been asked for.
+    """
+
+
+class QueueShutdown(QueueRunError):
+    """
+    The call was still queued when the queue shut down, and it has not been run.
+    """
+
+
+class QueueFull(QueueRunError):
+    """
+    The queue holds C{maxPending} calls already, and the call has not been queued.
+    """
+
+
+class ImplementationError(AsynQueueError):
+    """
+    An object does not provide the interface that it is used for.
+    """
+
+
+class NotReadyError(ImplementationError):
+    """
+    An iteration was asked for before the one before it had arrived.
+    """
+
+
+class InvariantError(AsynQueueError, Invalid):  # type: ignore[misc]
+    """
+    An object breaks an invariant of the interface that it provides.
+    """
+
+
+class TimeoutError(AsynQueueError, builtins.TimeoutError):
+    """
+    The call exceeded its C{timeout}, and so did its one re-run.
+    """
+
+
+class Undeliverable(AsynQueueError):
+    """
+    The call was handed to workers again and again, and none of them ever started it.
+    """
+
+
+class WorkerError(AsynQueueError):
+    """
+    A worker could not produce the result of a call: mostly because the call itself raised an exception.
+
+    A failure that a queue delivers for a call that raised is an instance of this class I{and}, wherever that class can
+    be derived from, of the exception's own class, so that C{failure.check(ValueError)} and
+    C{failure.check(WorkerError)} are both true.
+
+    @ivar original: The very exception that was raised, for a call that ran in this process, otherwise C{None}.
+    @ivar remoteTraceback: The traceback of the exception as text, bounded, or an empty text.
+    """
+
+    original: BaseException | None = None
+    remoteTraceback: str = ""
+
+
+class RemoteError(WorkerError):
+    """
+    The call raised an exception whose own class cannot be derived from or is not available here.
+
+    @ivar remoteType: The full name of the exception's class.
+    """
+
+    remoteType: str = ""
+
+
+class ThreadError(WorkerError):
+    """
+    A call in a thread raised an exception.
+    """
+
+
+class ProcessError(WorkerError):
+    """
+    A call in a child process raised an exception.
+    """
+
+
+class WorkerLost(WorkerError):
+    """
+    The worker was lost while it had the call, which may have run, wholly or in part, and nobody knows.
+    """
+
+
+class WorkerHung(WorkerLost):
+    """
+    All workers that could take the call are stuck in calls that never returned.
+    """
+
+
+class PoisonTask(WorkerError):
+    """
+    The call was lost with its worker again and again, and it is not run any more.
+
+    @ivar history: One text an attempt: its number, the worker and how it ended.
+    """
+
+    def __init__(self, message: str = "", history: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.history: tuple[str, ...] = tuple(history)

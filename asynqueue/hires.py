@@ -1,0 +1,125 @@
+"""
+Hires: the employment of a worker by a queue, from its attachment until the queue has let go of it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+
+from asynqueue.interfaces import IManagedWorker
+from asynqueue.scheduling.backlog import Seat
+
+if TYPE_CHECKING:
+    from asynqueue.calls import CallDeferred
+    from asynqueue.dispatch import Dispatcher
+    from asynqueue.tasks import Attempt
+
+
+class HireState(Enum):
+    """
+    Where an employment stands::
+
+        JOINING -> ACTIVE <-> UNFIT
+           |          |         |
+           +----------+---------+--> LEAVING -> GONE
+    """
+
+    JOINING = "joining"
+    ACTIVE = "active"
+    UNFIT = "unfit"
+    LEAVING = "leaving"
+    GONE = "gone"
+
+
+class Hire(Seat):
+    """
+    One worker's employment.
+
+    @ivar ID: The worker's ID, from 1 on, never used twice.
+    @ivar managed: Whether the worker is an L{IManagedWorker}.
+    @ivar ready: Whether a worker that is not managed has said that it can take another task.
+    @ivar tasks: The attempts that the worker has and has reported no outcome of.
+    @ivar updates: Update calls that wait for the worker to have room.
+    @ivar finished: How many outcomes the worker has reported.
+    @ivar given: How many attempts the worker has been given.
+    @ivar pins: The series that are reserved for the worker: which given attempt reserves which, in their order.
+    @ivar strikes: How often in a row the worker has broken its contract.
+    @ivar unfitness: Why the worker gets no tasks, while it is unfit.
+    @ivar farewell: Fires with the attempts left unfinished when the queue has let go of the worker.
+    """
+
+    __slots__ = (
+        "ID",
+        "dispatcher",
+        "exclusive",
+        "farewell",
+        "finished",
+        "given",
+        "managed",
+        "pins",
+        "progress",
+        "ready",
+        "reassigns",
+        "state",
+        "strikes",
+        "tasks",
+        "unfitness",
+        "updates",
+        "worker",
+    )
+
+    def __init__(self, dispatcher: Dispatcher, worker: Any, ID: int) -> None:
+        super().__init__()
+        self.dispatcher = dispatcher
+        self.worker = worker
+        self.ID = ID
+        self.managed = bool(IManagedWorker.providedBy(worker))
+        self.state = HireState.JOINING
+        self.ready = True
+        self.exclusive = False
+        self.tasks: dict[Attempt, None] = {}
+        self.updates: deque[CallDeferred[Any]] = deque()
+        self.finished = 0
+        self.given = 0
+        self.progress = 0
+        self.pins: deque[tuple[int, Hashable]] = deque()
+        self.strikes = 0
+        self.unfitness = ""
+        self.reassigns = False
+        self.farewell: list[Deferred[list[Any]]] = []
+
+    def __repr__(self) -> str:
+        return f"<worker {self.ID}, {type(self.worker).__name__}, {self.state.value}>"
+
+    @property
+    def name(self) -> str:
+        """
+        The worker as people are told of it.
+        """
+        return f"worker {self.ID} ({type(self.worker).__name__})"
+
+    @property
+    def qualifications(self) -> frozenset[Hashable]:
+        """
+        The series that the worker is qualified for at the moment, beside C{None}.
+        """
+        return frozenset(self.worker.cQualified) | frozenset(self.worker.iQualified)
+
+    def isQualified(self, series: Hashable) -> bool:
+        """
+        Tell whether the worker may run calls of a series.
+        """
+        return series is None or series in self.qualifications
+
+    def hasRoom(self) -> bool:
+        """
+        Tell whether the worker can take another task now.
+        """
+        if self.managed:
+            return self.held < (1 if self.exclusive else self.worker.capacity)
+        return self.ready

@@ -1,0 +1,132 @@
+"""
+What a worker provides to a queue, and the interfaces of Twisted that go with it.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IConsumer, IPushProducer
+from zope.interface import Attribute, Interface, invariant
+
+from asynqueue.errors import InvariantError
+
+__all__ = ["IConsumer", "IManagedWorker", "IPushProducer", "IWorker"]
+
+
+class IWorker(Interface):
+    """
+    A provider runs the tasks that a queue assigns to it.
+
+    What a provider guarantees: each task that L{run} has accepted gets exactly one outcome, through
+    C{task.callback((status, result))}. What it need not: a queue drops an outcome that comes late or twice.
+
+    The statuses are letters, as bytes or text:
+
+      - C{r}: the result of the call
+      - C{n}: the call returned C{None}
+      - C{e}: the call raised an exception; the result is its traceback as text
+      - C{i}: the result is an iterator
+      - C{c}: the result is a Deferred of the value, which is arriving in pieces
+      - C{t}: the call timed out
+      - C{d}: the call has not been started and may be given to another worker
+      - C{l}: the call was lost, after it may have been started
+      - C{k}: the call was cancelled
+      - C{x}: the worker refuses the call; the result is the reason, as an exception or text
+    """
+
+    cQualified = Attribute("A list of the series that all instances of the provider's class are qualified for.")
+    iQualified = Attribute("A list of the series that this very instance is qualified for.")
+
+    @invariant
+    def qualificationsAreLists(obj):  # type: ignore[no-untyped-def]  # noqa: N805
+        """
+        Both lists of qualifications are there, and they are lists.
+        """
+        for name in ("cQualified", "iQualified"):
+            value = getattr(obj, name, None)
+            if not isinstance(value, list):
+                raise InvariantError(f"{obj!r}: attribute {name} must be a list of series, not {value!r}")
+
+    def setResignator(callableObject):  # type: ignore[no-untyped-def]  # noqa: N805
+        """
+        Register what the worker must call when it can take no more tasks, for example since its connection is gone.
+
+        @param callableObject: A callable without arguments. The queue then crashes the worker, lets go of it and gives
+            the tasks that it had left to others.
+        """
+
+    def run(task):  # type: ignore[no-untyped-def]  # noqa: N805
+        """
+        Run a task, now or as soon as the worker can.
+
+        @param task: An L{asynqueue.tasks.Task}: the call is C{func, args, kw = task.callTuple}, and the outcome goes to
+            C{task.callback}.
+        @return: A C{Deferred} that fires when the worker can take another task. A worker that can overlap tasks returns
+            one that has fired already.
+        """
+
+    def stop():  # type: ignore[no-untyped-def]  # noqa: N805
+        """
+        Finish the tasks at hand and come to an end.
+
+        @return: A C{Deferred} that fires after all of the worker's tasks are done.
+        """
+
+    def crash():  # type: ignore[no-untyped-def]  # noqa: N805
+        """
+        Come to an end at once, whatever is running.
+
+        @return: A list of the tasks that were left unfinished.
+        """
+
+
+class IManagedWorker(IWorker):
+    """
+    A provider lets its queue manage what it holds, which gives it cancellation and look-ahead.
+
+    A queue gives it tasks by L{accept}, and takes it that the worker can take another whenever it holds fewer than
+    L{capacity}; a task that it has given an outcome is held no more. It gives the outcomes in the order in which it
+    has started the tasks, or later.
+    """
+
+    capacity = Attribute(
+        """
+        How many tasks the worker may hold at the moment, started or not: an C{int}. It starts them in the order in
+        which it got them. More than one means that it looks ahead; the queue then sees to it that the order within a
+        series is kept, and recalls what is stuck.
+        """
+    )
+
+    unfitness = Attribute(
+        """
+        Why the worker can take no tasks at all at the moment, such as C{"is stuck in calls that do not return"}, or an
+        empty text.
+        """
+    )
+
+    def setAttendant(callableObject):  # type: ignore[no-untyped-def]  # noqa: N805
+        """
+        Register what the worker must call when L{capacity} or L{unfitness} has changed otherwise than with an outcome.
+
+        @param callableObject: A callable without arguments.
+        """
+
+    def accept(task):  # type: ignore[no-untyped-def]  # noqa: N805
+        """
+        Take a task, as C{run} does, but without a Deferred.
+        """
+
+    def cancel(task):  # type: ignore[no-untyped-def]  # noqa: N805
+        """
+        Stop working on a task whose outcome nobody waits for any more, as far as that is possible.
+
+        The worker holds the task until it gives it an outcome, of any status, which must follow when the place that
+        the task takes is truly free.
+        """
+
+    def recall():  # type: ignore[no-untyped-def]  # noqa: N805
+        """
+        Give back the tasks that have not been started, and never start them.
+
+        @return: A list of them, in the order in which the worker got them. They are not held any more and get no
+            outcome from this worker.
+        """

@@ -1,0 +1,41 @@
+"""
+Look-ahead: how many tasks a worker may hold so that it never idles between two, and none waits long for a third.
+
+The window is sized from the rate at which outcomes have come: as many as fit into a few milliseconds. It grows by
+doubling, and shrinks at once. A call that takes longer than those milliseconds travels alone.
+"""
+
+from __future__ import annotations
+
+#: How much work, in seconds, a worker may hold.
+TARGET = 0.002
+
+#: How many tasks a worker may hold, however short they are.
+CEILING = 1024
+
+
+class Window:
+    """
+    The number of tasks that a worker may hold.
+
+    @ivar size: That number, at least 1.
+    """
+
+    __slots__ = ("_target", "size")
+
+    def __init__(self, target: float = TARGET) -> None:
+        self.size = 1
+        self._target = target
+
+    def finished(self, count: int, elapsed: float) -> None:
+        """
+        Note that a number of tasks have finished in a number of seconds in which the worker had something to do.
+        """
+        fitting = int(self._target * count / elapsed) if elapsed > 0 else CEILING
+        self.size = max(1, min(fitting, 2 * self.size, CEILING))
+
+    def stalled(self) -> None:
+        """
+        Note that a task takes longer than was thought.
+        """
+        self.size = 1

@@ -1,0 +1,283 @@
+"""
+The staff of a queue: hiring workers, updating them, and letting go of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.python.failure import Failure
+
+from asynqueue.errors import ImplementationError, InvariantError, WorkerLost
+from asynqueue.hires import Hire, HireState
+from asynqueue.interfaces import IWorker
+from asynqueue.verdicts import callOf
+
+if TYPE_CHECKING:
+    from asynqueue.calls import CallDeferred
+    from asynqueue.dispatch import Dispatcher
+    from asynqueue.tasks import Task
+
+
+@frozen
+class Update:
+    """
+    A call that every worker is to run, those hired later too.
+
+    @ivar makeEntry: Makes the entry for one worker.
+    @ivar series: Only workers that are qualified for it run the call.
+    """
+
+    makeEntry: Callable[[], CallDeferred[Any]]
+    series: Hashable
+
+
+class Staff:
+    """
+    Hires and dismisses the workers of a dispatcher.
+    """
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self._hires = dispatcher.hires
+        self._updates: list[Update] = []
+        self._nextID = count(1).__next__
+
+    def hire(self, worker: Any) -> Deferred[int]:
+        """
+        Hire a worker. It runs the updates first, and is not hired if one of them fails.
+
+        @return: Fires with its ID.
+        @raise ImplementationError: It provides no L{IWorker}.
+        @raise InvariantError: Its qualifications are no lists.
+        @raise ValueError: It is hired already.
+        """
+        if not IWorker.providedBy(worker):
+            raise ImplementationError(f"{worker!r} cannot be attached: it provides no IWorker")
+        for name in ("cQualified", "iQualified"):
+            if not isinstance(getattr(worker, name, None), list):
+                raise InvariantError(f"{worker!r} cannot be attached: its {name} must be a list of series")
+        known = self.find(worker)
+        if known is not None:
+            raise ValueError(f"{worker!r} is attached already, as {known.name}")
+        hire = Hire(self._dispatcher, worker, self._nextID())
+        self._hires[hire.ID] = hire
+        worker.setResignator(lambda: self._resigned(hire))
+        if hire.managed:
+            worker.setAttendant(lambda: self._dispatcher.attend(hire))
+        entries = [update.makeEntry() for update in self._updates if hire.isQualified(update.series)]
+        if not entries:
+            self._activate(hire)
+            return succeed(hire.ID)
+        done: Deferred[int] = Deferred()
+        DeferredList(entries, fireOnOneErrback=True, consumeErrors=True).addCallbacks(
+            self._updated, self._notUpdated, (hire, done), {}, (hire, done), {}
+        )
+        for entry in entries:
+            self._enlist(hire, entry)
+        return done
+
+    def _activate(self, hire: Hire) -> None:
+        hire.state = HireState.ACTIVE
+        self._dispatcher.seat(hire)
+        if hire.managed and hire.worker.unfitness:
+            self._dispatcher.attend(hire)
+        self._changed()
+
+    def _updated(self, _: object, hire: Hire, done: Deferred[int]) -> None:
+        if hire.state is HireState.JOINING:
+            self._activate(hire)
+            done.callback(hire.ID)
+        else:
+            done.errback(WorkerLost(f"{hire.name} was lost before it had run its updates"))
+
+    def _notUpdated(self, failure: Failure, hire: Hire, done: Deferred[int]) -> None:
+        failure.trap(Exception)
+        reason: Failure = failure.value.subFailure  # type: ignore[attr-defined]
+        if hire.state is HireState.JOINING:
+            gone = self.dismiss(hire)
+            gone.addBoth(lambda _: done.errback(reason))
+        else:
+            done.errback(reason)
+
+    def _enlist(self, hire: Hire, entry: CallDeferred[Any]) -> None:
+        self._dispatcher.ledger.admit(entry)
+        hire.updates.append(entry)
+        self._dispatcher.roomAt(hire)
+
+    def update(self, update: Update, ephemeral: bool, sequential: bool) -> Deferred[list[Any]]:
+        """
+        Have all workers that are qualified run a call, ahead of what is queued.
+
+        @param ephemeral: Not those that are hired later.
+        @param sequential: One worker after the other.
+        @return: Fires with the list of their results, a C{Failure} where there was one.
+        """
+        if not ephemeral:
+            self._updates.append(update)
+        recipients = []
+        for hire in list(self._hires.values()):
+            if hire.state in (HireState.JOINING, HireState.ACTIVE) and hire.isQualified(update.series):
+                recipients.append(hire)
+        if sequential:
+            return Deferred.fromCoroutine(self._updateEach(update, recipients))
+        entries = [update.makeEntry() for _ in recipients]
+        results: Deferred[list[Any]] = DeferredList(entries, consumeErrors=True).addCallback(
+            lambda pairs: [result for _, result in pairs]
+        )
+        for hire, entry in zip(recipients, entries, strict=True):
+            self._enlist(hire, entry)
+        return results
+
+    async def _updateEach(self, update: Update, recipients: list[Hire]) -> list[Any]:
+        results: list[Any] = []
+        for hire in recipients:
+            if hire.state in (HireState.JOINING, HireState.ACTIVE):
+                entry = update.makeEntry()
+                self._enlist(hire, entry)
+                try:
+                    results.append(await entry)
+                except Exception:  # whatever the call raises is its result
+                    results.append(Failure())
+        return results
+
+    def find(self, workerOrID: Any) -> Hire | None:
+        """
+        Return the hire of a worker, given it or its ID, or C{None}.
+        """
+        if isinstance(workerOrID, int):
+            return self._hires.get(workerOrID)
+        return next((hire for hire in self._hires.values() if hire.worker is workerOrID), None)
+
+    def requalify(self, hire: Hire) -> None:
+        """
+        Let a worker serve by its qualifications as they are now.
+        """
+        if hire.state is HireState.ACTIVE:
+            self._dispatcher.seat(hire)
+            self._changed()
+
+    def dismiss(
+        self, hire: Hire, crash: bool = False, reassign: bool = False, timeout: float | None = None
+    ) -> Deferred[list[Task]]:
+        """
+        Let go of a worker. What it has not started goes back to the queue in any case.
+
+        @param crash: At once, whatever it is running; otherwise when it is done.
+        @param reassign: Give what it leaves unfinished to others, by the rules for lost calls. Otherwise those calls
+            errback C{WorkerLost}.
+        @param timeout: Seconds after which it is crashed.
+        @return: Fires with the list of attempts that it left unfinished, empty if they have been reassigned.
+        """
+        farewell: Deferred[list[Task]] = Deferred()
+        if hire.state is HireState.GONE:
+            farewell.callback([])
+            return farewell
+        hire.farewell.append(farewell)
+        wasLeaving = hire.state is HireState.LEAVING
+        hire.state = HireState.LEAVING
+        hire.reassigns = hire.reassigns or reassign
+        if not wasLeaving:
+            self._dispatcher.backlog.unseat(hire)
+            self._recall(hire)
+            self._returnUpdates(hire)
+        if crash:
+            self._crash(hire)
+            return farewell
+        if timeout is not None:
+            deadline = self._dispatcher.deadline(timeout, lambda: self._crash(hire))
+            farewell.addBoth(_stopping, deadline)
+        if not wasLeaving:
+            self._stop(hire)
+        # Who is left may run what has been given back, and may be all that is left of a queue that is shutting down.
+        self._changed()
+        self._dispatcher.dispatch()
+        return farewell
+
+    def _recall(self, hire: Hire) -> None:
+        try:
+            self._dispatcher.recall(hire)
+        except Exception:  # a worker may be anybody's; what it does not give back counts as running
+            self._dispatcher.log.failure("{worker} raised an exception when tasks were recalled", worker=hire.name)
+
+    def _returnUpdates(self, hire: Hire) -> None:
+        while hire.updates:
+            entry = hire.updates.popleft()
+            self._dispatcher.ledger.settle(
+                entry, Failure(WorkerLost(f"{callOf(entry)} was for {hire.name}, which left before it could run"))
+            )
+
+    def _stop(self, hire: Hire) -> None:
+        try:
+            stopped = hire.worker.stop()
+            if not isinstance(stopped, Deferred):
+                raise ImplementationError(f"stop() of {hire.worker!r} returned {stopped!r}, which is no Deferred")
+        except Exception:  # a worker may be anybody's; one that cannot stop is crashed
+            self._dispatcher.log.failure("{worker} raised an exception when told to stop", worker=hire.name)
+            self._crash(hire)
+            return
+        stopped.addCallbacks(lambda _: self._gone(hire), self._notStopped, errbackArgs=(hire,))
+
+    def _notStopped(self, failure: Failure, hire: Hire) -> None:
+        self._dispatcher.log.failure("{worker} failed to stop", failure, worker=hire.name)
+        self._crash(hire)
+
+    def _crash(self, hire: Hire) -> None:
+        if hire.state is HireState.GONE:
+            return
+        try:
+            hire.worker.crash()
+        except Exception:  # a worker may be anybody's; the queue lets go of it all the same
+            self._dispatcher.log.failure("{worker} raised an exception when it was crashed", worker=hire.name)
+        self._gone(hire)
+
+    def _gone(self, hire: Hire) -> None:
+        """
+        Let go of a worker, for good: what it has reported no outcome of is left unfinished.
+        """
+        if hire.state is HireState.GONE:
+            return
+        hire.state = HireState.GONE
+        del self._hires[hire.ID]
+        left = [task for task in hire.tasks if task.entry.current is task]
+        unfinished: list[Task] = []
+        for task in hire.tasks:
+            task.hire = None
+        hire.tasks.clear()
+        hire.pins.clear()
+        for task in left:
+            if hire.reassigns:
+                self._dispatcher.report(task, ("l", f"{hire.name} is gone"))
+            else:
+                unfinished.append(task)
+                self._dispatcher.report(
+                    task,
+                    ("x", WorkerLost(f"{callOf(task.entry)} was left unfinished by {hire.name}; it may have run")),
+                )
+        farewell, hire.farewell = hire.farewell, []
+        for each in farewell:
+            each.callback(list(unfinished))
+        self._changed()
+        self._dispatcher.dispatch()
+
+    def _resigned(self, hire: Hire) -> None:
+        """
+        Let go of a worker that can take no more tasks, and give what it had to others.
+        """
+        if hire.state is HireState.GONE:
+            return
+        self._dispatcher.log.warn("{worker} has resigned", worker=hire.name)
+        self.dismiss(hire, crash=True, reassign=True)
+
+    def _changed(self) -> None:
+        if self._dispatcher.onHiresChange is not None:
+            self._dispatcher.onHiresChange()
+
+
+def _stopping(result: Any, deadline: Any) -> Any:
+    deadline.stop()
+    return result

@@ -1,0 +1,11 @@
+"""
+Calls in threads: L{ThreadWorker}, L{ThreadQueue} and L{deferToThread}.
+"""
+
+from __future__ import annotations
+
+from asynqueue.threads.queue import ThreadQueue
+from asynqueue.threads.shared import deferToThread
+from asynqueue.threads.worker import ThreadWorker
+
+__all__ = ["ThreadQueue", "ThreadWorker", "deferToThread"]

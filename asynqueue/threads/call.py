@@ -1,0 +1,64 @@
+"""
+A call in a thread without a queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+
+from asynqueue.deferreds.context import Captured, captureContext
+from asynqueue.errors import ThreadError
+from asynqueue.failures import errorText, failureOf
+from asynqueue.tasks import Task
+
+T = TypeVar("T")
+
+
+class ThreadCall(Task, Generic[T]):
+    """
+    A task that stands for itself, whose Deferred can be cancelled.
+
+    @ivar result: Fires with the result of the call; errors errback as L{asynqueue.errors.ThreadError}.
+    """
+
+    __slots__ = ("_captured", "result")
+
+    def __init__(self, f: Callable[..., Deferred[T] | T], args: tuple[Any, ...], kw: dict[str, Any]) -> None:
+        if not callable(f):
+            raise TypeError(f"f must be callable, and {f!r} is not")
+        super().__init__(f, args, kw, 0, None)
+        self._captured = captureContext()
+        self.result: Deferred[T] = Deferred(self._cancelled)
+
+    @property
+    def context(self) -> Captured | None:
+        """
+        The context of the caller.
+        """
+        return self._captured
+
+    def _cancelled(self, _: Deferred[T]) -> None:
+        self.cancelled = True
+
+    def callback(self, statusResult: tuple[Any, Any]) -> None:
+        """
+        Let the result fire, unless it has been cancelled.
+        """
+        status, value = statusResult
+        if self.result.called:
+            return
+        if status == "r" and isinstance(value, Deferred):
+            value.addCallbacks(self.result.callback, self._failed)
+        elif status == "r":
+            self.result.callback(value)
+        elif status == "k":
+            self.result.errback(CancelledError())
+        else:
+            self.result.errback(failureOf(value))
+
+    def _failed(self, failure: Failure) -> None:
+        self.result.errback(failureOf(errorText(failure.value, ThreadError)))

@@ -1,0 +1,184 @@
+"""
+One thread that runs tasks in order, woken by events, and reports to the reactor in batches.
+
+Data flow::
+
+    reactor's thread                          |  the thread
+                                              |
+    submit -> _tasks ---- _wake (a lock) -----+-> _loop: run a task
+                                              |       |
+    _drain <- callFromThread, if none is <----+-- _outcomes
+       |      under way already               |
+       +-> completed, for all that is done    |
+
+Both deques are filled at one end by one thread and emptied at the other end by the other; C{append}, C{popleft} and the
+lock are all the synchronisation there is. C{_wake} is released to say that there is something in C{_tasks}, and acquired
+by the thread before it looks there again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from asynqueue.deferreds.context import runInContext
+from asynqueue.errors import ThreadError
+from asynqueue.failures import errorText
+
+if TYPE_CHECKING:
+    from asynqueue.tasks import Task
+
+#: How long, in seconds, outcomes may be reported before the reactor gets a turn for other things.
+TURN = 0.02
+
+
+class WorkerThread:
+    """
+    A daemon thread, which does not keep the interpreter from exiting.
+
+    Its methods are for the reactor's thread.
+
+    @ivar thread: The thread itself.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        completed: Callable[[Task, tuple[str, Any]], object],
+        reported: Callable[[int], object],
+        ended: Callable[[WorkerThread], object],
+        name: str = "asynqueue",
+    ) -> None:
+        """
+        @param reactor: Provides C{IReactorFromThreads} and C{IReactorTime}.
+        @param completed: Called with each task that has been run, and its outcome.
+        @param reported: Called with the number of tasks each time after some have been given their outcomes.
+        @param ended: Called with this object when the thread has come to its end.
+        """
+        self._reactor = reactor
+        self._completed = completed
+        self._reported = reported
+        self._ended = ended
+        self._tasks: deque[Task] = deque()
+        self._outcomes: deque[tuple[Task, tuple[str, Any]]] = deque()
+        self._wake = threading.Lock()
+        self._wake.acquire()
+        self._isSignalled = False
+        self._isEnding = False
+        self._isAbandoned = False
+        self.thread = threading.Thread(target=self._loop, name=name, daemon=True)
+        self.thread.start()
+
+    def submit(self, task: Task, first: bool = False) -> None:
+        """
+        Run a task after all that have been submitted, or before all that have not been started.
+        """
+        # Hot path, watched by `bench threads`.
+        if first:
+            self._tasks.appendleft(task)
+        else:
+            self._tasks.append(task)
+        if self._wake.locked():
+            self._wake.release()
+
+    def recall(self) -> list[Task]:
+        """
+        Take back the tasks that have not been started, in their order.
+        """
+        tasks = []
+        while True:
+            try:
+                tasks.append(self._tasks.popleft())
+            except IndexError:
+                return tasks
+
+    def end(self) -> None:
+        """
+        Come to an end when all that has been submitted is done.
+        """
+        self._isEnding = True
+        if self._wake.locked():
+            self._wake.release()
+
+    def abandon(self) -> list[Task]:
+        """
+        Come to an end as soon as the task at hand returns, if it ever does. Nothing is reported of it.
+
+        @return: The tasks that have not been started.
+        """
+        self._isAbandoned = True
+        tasks = self.recall()
+        self.end()
+        return tasks
+
+    def _loop(self) -> None:
+        # Hot path, watched by `bench threads`.
+        next_ = self._tasks.popleft
+        outcomes = self._outcomes
+        wait = self._wake.acquire
+        while True:
+            try:
+                task = next_()
+            except IndexError:
+                if self._isEnding:
+                    break
+                wait()
+                continue
+            outcomes.append((task, perform(task)))
+            del task
+            if self._isAbandoned:
+                break
+            if not self._isSignalled:
+                self._isSignalled = True
+                self._reactor.callFromThread(self._drain)
+        self._reactor.callFromThread(self._finish)
+
+    def _drain(self) -> None:
+        """
+        Hand on outcomes, for the length of a turn.
+        """
+        # Hot path, watched by `bench threads`. The flag goes down before the deque is read: what the thread adds after
+        # the last look, it signals anew.
+        self._isSignalled = False
+        if self._isAbandoned:
+            return
+        outcomes = self._outcomes
+        completed = self._completed
+        until = monotonic() + TURN
+        number = 0
+        while outcomes:
+            completed(*outcomes.popleft())
+            number += 1
+            if not number & 15 and monotonic() > until:
+                break
+        if outcomes and not self._isSignalled:
+            self._isSignalled = True
+            self._reactor.callLater(0, self._drain)
+        self._reported(number)
+
+    def _finish(self) -> None:
+        self._drain()
+        if self._outcomes and not self._isAbandoned:
+            # The turn was over before all had been reported.
+            self._reactor.callLater(0, self._finish)
+            return
+        # It is past its last statement; what is left of it takes no time that anybody could notice.
+        self.thread.join()
+        self._ended(self)
+
+
+def perform(task: Task) -> tuple[str, Any]:
+    """
+    Run the call of a task, unless it has been cancelled, and return the outcome.
+    """
+    # Hot path, watched by `bench threads`.
+    if task.cancelled:
+        return ("k", None)
+    func, args, kw = task.callTuple
+    try:
+        return ("r", runInContext(task.context, task, func, args, kw))
+    except BaseException as error:  # even a SystemExit of the call's own ends the call, not the thread
+        return ("e", errorText(error, ThreadError))

@@ -1,0 +1,280 @@
+"""
+A worker that runs calls in a thread of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from time import monotonic
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from asynqueue.deferreds.context import runInContext
+from asynqueue.interfaces import IManagedWorker
+from asynqueue.options import checkedTimeout
+from asynqueue.scheduling.window import Window
+from asynqueue.threads.call import ThreadCall
+from asynqueue.threads.thread import WorkerThread
+from asynqueue.workers.lifecycle import Readiness
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall
+
+    from asynqueue.tasks import Task
+
+T = TypeVar("T")
+
+#: How long, in seconds, a call that nobody waits for any more may go on before its thread is written off.
+GRACE = 2.0
+
+
+@implementer(IManagedWorker)
+class ThreadWorker:
+    """
+    Runs one call after the other in its own thread, in the context of the caller.
+
+    Calls that are short are handed over some at a time. What a callable returns as a Deferred or coroutine is awaited
+    in the reactor, while the thread goes on to the next call.
+
+    A thread cannot be interrupted. A call that is cancelled, or has timed out, sees it in
+    L{asynqueue.currentCall}C{().cancelled}; when it has not returned after a while, its thread is written off: another
+    one takes its place, and the old one ends when its call returns. There is at most one such thread at a time. A worker
+    that would need another one takes no tasks until the first has returned.
+
+    @ivar capacity: How many tasks the worker may hold.
+    @ivar unfitness: Why it takes no tasks, or an empty text.
+    """
+
+    cQualified: ClassVar[list[Hashable]] = ["thread", "local"]
+
+    def __init__(
+        self, series: Sequence[Hashable] = (), raw: bool = False, reactor: Any = None, grace: float = GRACE
+    ) -> None:
+        """
+        @param series: What the worker is qualified for beside the series of its class, C{thread} and C{local}.
+        @param raw: Whether iterators are returned as they are.
+        @param reactor: Where outcomes are reported; the global reactor unless given.
+        @param grace: Seconds until the thread of a call that nobody waits for is written off.
+        """
+        self.iQualified: list[Hashable] = list(series)
+        self.raw = raw
+        self.unfitness = ""
+        self._grace = checkedTimeout(grace, "grace") or 0.0
+        self._reactor = reactor
+        self._window = Window()
+        self._busySince = 0.0
+        self._tasks: dict[Task, None] = {}
+        self._thread: WorkerThread | None = None
+        self._strays: set[WorkerThread] = set()
+        self._writeOffs: dict[Task, IDelayedCall] = {}
+        self._stuck: Task | None = None
+        self._isStopping = False
+        self._readiness = Readiness()
+        self._ends = Readiness()
+        self._attendant: Callable[[], object] | None = None
+
+    @property
+    def capacity(self) -> int:
+        """
+        How many tasks the worker may hold at the moment, by how long they take.
+        """
+        return self._window.size
+
+    @property
+    def tasks(self) -> list[Task]:
+        """
+        The tasks that the worker has and has given no outcome.
+        """
+        return list(self._tasks)
+
+    def setResignator(self, callableObject: Callable[[], object]) -> None:
+        """
+        Do nothing: the worker never has to leave.
+        """
+
+    def setAttendant(self, callableObject: Callable[[], object]) -> None:
+        """
+        Register who is to be told that the worker has become unfit, or fit again.
+        """
+        self._attendant = callableObject
+
+    def run(self, task: Task) -> Deferred[None]:
+        """
+        Run a task after those that are here already.
+
+        @return: Fires when the worker can take another.
+        """
+        self.accept(task)
+        waiter = self._readiness.wait()
+        if len(self._tasks) < self.capacity:
+            self._readiness.ready()
+        return waiter
+
+    def accept(self, task: Task) -> None:
+        """
+        Run a task after those that are here already.
+        """
+        # Hot path, watched by `bench threads`.
+        if not self._tasks:
+            self._busySince = monotonic()
+        self._tasks[task] = None
+        self._living().submit(task)
+
+    def deferToThread(self, f: Callable[..., Deferred[T] | T], *args: Any, **kw: Any) -> Deferred[T]:
+        """
+        Run a call in the worker's thread without regard to any queue, after what the worker holds.
+
+        @keyword doNext: Before what the worker has not started.
+        @return: Fires with the result; errors errback as L{asynqueue.errors.ThreadError}.
+        """
+        first = bool(kw.pop("doNext", False))
+        call: ThreadCall[T] = ThreadCall(f, args, kw)
+        self._living().submit(call, first)
+        return call.result
+
+    def _living(self) -> WorkerThread:
+        if self._thread is None:
+            if self._reactor is None:
+                from twisted.internet import reactor
+
+                self._reactor = reactor
+            self._thread = WorkerThread(self._reactor, self._completed, self._reported, self._threadEnded)
+        return self._thread
+
+    def _completed(self, task: Task, outcome: tuple[str, Any]) -> None:
+        """
+        Give a task its outcome.
+        """
+        # Hot path, watched by `bench threads`.
+        self._tasks.pop(task, None)
+        if self._writeOffs:
+            writeOff = self._writeOffs.pop(task, None)
+            if writeOff is not None:
+                writeOff.cancel()
+        result = outcome[1]
+        if isinstance(result, CoroutineType):
+            outcome = ("r", runInContext(task.context, task, Deferred.fromCoroutine, (result,), {}))
+        task.callback(outcome)
+
+    def _reported(self, number: int) -> None:
+        """
+        Note the rate at which tasks finish, and let those go on who wait for that.
+        """
+        now = monotonic()
+        if number:
+            self._window.finished(number, now - self._busySince)
+        self._busySince = now
+        if self._readiness.waiters and len(self._tasks) < self.capacity:
+            self._readiness.ready()
+        if self._isStopping and not self._tasks:
+            self._endThread()
+
+    def cancel(self, task: Task) -> None:
+        """
+        Never start a task, or write off its thread after a while.
+        """
+        if task in self._tasks and task not in self._writeOffs:
+            self._writeOffs[task] = self._reactor.callLater(self._grace, self._writeOff, task)
+
+    def _writeOff(self, task: Task) -> None:
+        """
+        Put another thread in the place of one that a task holds, if there may be another.
+        """
+        del self._writeOffs[task]
+        if task is not next(iter(self._tasks), None):
+            # It has not been started, and its turn to be passed over comes when the one before it is done with.
+            self._writeOffs[task] = self._reactor.callLater(self._grace, self._writeOff, task)
+            return
+        if self._strays:
+            self.unfitness = "is stuck in calls that do not return"
+            self._stuck = task
+            self._attend()
+            return
+        self._replaceThread(task)
+
+    def _replaceThread(self, task: Task) -> None:
+        stray = self._thread
+        assert stray is not None
+        self._thread = None
+        self._strays.add(stray)
+        del self._tasks[task]
+        for waiting in stray.abandon():
+            self._living().submit(waiting)
+        task.callback(("k", None))
+        self._reported(0)
+
+    def _attend(self) -> None:
+        if self._attendant is not None:
+            self._attendant()
+
+    def recall(self) -> list[Task]:
+        """
+        Give back the tasks that have not been started.
+        """
+        if self._thread is None:
+            return []
+        recalled = []
+        for task in self._thread.recall():
+            if task in self._tasks:
+                del self._tasks[task]
+                recalled.append(task)
+            else:
+                # It came past the queue and stays.
+                self._thread.submit(task)
+        for task in recalled:
+            writeOff = self._writeOffs.pop(task, None)
+            if writeOff is not None:
+                writeOff.cancel()
+        if recalled:
+            self._window.stalled()
+        return recalled
+
+    def stop(self) -> Deferred[None]:
+        """
+        @return: Fires when all tasks are done and the thread has gone. One that has been written off is not waited for.
+        """
+        self._isStopping = True
+        gone = self._ends.wait()
+        if not self._tasks:
+            self._endThread()
+        return gone
+
+    def _endThread(self) -> None:
+        if self._thread is None:
+            self._ends.ready()
+        else:
+            self._thread.end()
+
+    def _threadEnded(self, thread: WorkerThread) -> None:
+        if thread in self._strays:
+            self._strays.remove(thread)
+            stuck, self._stuck = self._stuck, None
+            if stuck is not None and stuck in self._tasks:
+                self._replaceThread(stuck)
+            if self.unfitness:
+                self.unfitness = ""
+                self._attend()
+        elif thread is self._thread:
+            self._thread = None
+            self._ends.ready()
+
+    def crash(self) -> list[Task]:
+        """
+        Let go of the thread, which ends when the call that it is running returns, and give back all tasks.
+        """
+        tasks = self.tasks
+        self._tasks.clear()
+        for task in tasks:
+            task.cancelled = True
+        writeOffs, self._writeOffs = self._writeOffs, {}
+        for writeOff in writeOffs.values():
+            writeOff.cancel()
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.abandon()
+        self._readiness.ready()
+        self._ends.ready()
+        return tasks

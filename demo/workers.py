@@ -1,0 +1,130 @@
+"""
+The choice of workers: what the C{--workers} option may say, and the workers that it stands for.
+
+A kind of worker is one L{WorkerKind} in L{KINDS}, and nothing else here or in the rest of the demo knows the kinds.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from attrs import frozen
+
+from asynqueue import AsyncWorker, ThreadWorker
+from asynqueue.interfaces import IWorker
+
+#: How many workers of one kind a choice may ask for.
+MOST_WORKERS = 64
+
+
+class BadWorkers(ValueError):
+    """
+    The text is no choice of workers.
+    """
+
+
+@frozen
+class WorkerKind:
+    """
+    A kind of worker that the demo can use.
+
+    @ivar name: What the option calls it.
+    @ivar make: Makes one worker, qualified for the series that it is given.
+    @ivar where: Where its calls run, for the help text.
+    @ivar comparison: Says in a sentence what to expect of its time, compared with the same work done one by one.
+    """
+
+    name: str
+    make: Callable[[list[str]], IWorker]
+    where: str
+    comparison: Callable[[], str]
+
+
+@frozen
+class WorkerChoice:
+    """
+    How many workers of which kinds to use.
+
+    @ivar text: The choice as the user wrote it.
+    @ivar parts: Each kind with a number of workers.
+    """
+
+    text: str
+    parts: tuple[tuple[WorkerKind, int], ...]
+
+    def makeWorkers(self, series: Sequence[str] = ()) -> list[IWorker]:
+        """
+        Make the workers, each qualified for these series besides those of its class.
+        """
+        return [kind.make(list(series)) for kind, count in self.parts for _ in range(count)]
+
+    def compare(self) -> str:
+        """
+        Say what to expect of the time, compared with the same work done one by one.
+        """
+        return " ".join(dict.fromkeys(kind.comparison() for kind, _ in self.parts))
+
+
+def hasInterpreterLock() -> bool:
+    """
+    Tell whether only one thread of this interpreter runs Python code at a time.
+    """
+    return bool(getattr(sys, "_is_gil_enabled", lambda: True)())
+
+
+def _compareThreads() -> str:
+    if hasInterpreterLock():
+        return (
+            "Threads take turns at the interpreter's lock (the GIL), so pure computing gets no faster on several of "
+            "them, and switching costs a little; what they give is a reactor that stays responsive meanwhile."
+        )
+    return "This interpreter has no global lock, so its threads compute side by side."
+
+
+def _compareAsync() -> str:
+    return "An async worker runs its calls in the reactor's own thread, so they still happen one by one."
+
+
+#: The kinds by name. A new kind is a new line here.
+KINDS: Mapping[str, WorkerKind] = {
+    kind.name: kind
+    for kind in (
+        WorkerKind("thread", lambda series: ThreadWorker(series=series), "in a thread", _compareThreads),
+        WorkerKind("async", lambda series: AsyncWorker(series=series), "in the reactor", _compareAsync),
+    )
+}
+
+
+def describeKinds() -> str:
+    """
+    Name the valid kinds with what they are, for a help text or an error.
+    """
+    return ", ".join(f"{kind.name} ({kind.where})" for kind in KINDS.values())
+
+
+def parseWorkers(text: str) -> WorkerChoice:
+    """
+    Understand a choice of workers.
+
+    @param text: C{kind:count}, or C{kind} for one worker, or several of these with commas between them:
+        C{"thread:4"}, C{"async"}, C{"thread:3,async:1"}.
+    @raise BadWorkers: If it says anything else; the error names the valid kinds.
+    """
+    return WorkerChoice(text, tuple(_parsePart(text, part.strip()) for part in text.split(",")))
+
+
+def _parsePart(text: str, part: str) -> tuple[WorkerKind, int]:
+    name, colon, count = part.partition(":")
+    if name not in KINDS:
+        raise BadWorkers(
+            f"{name!r} in {text!r} is no kind of worker; the kinds are {describeKinds()}; for example thread:4"
+        )
+    if not colon:
+        return KINDS[name], 1
+    if not (count.isascii() and count.isdigit() and 1 <= int(count) <= MOST_WORKERS):
+        raise BadWorkers(
+            f"{count!r} in {text!r} is no number of workers; after the colon comes one from 1 to {MOST_WORKERS}, "
+            f"for example {name}:4"
+        )
+    return KINDS[name], int(count)

@@ -1,0 +1,7 @@
+"""
+For tools that ask for a setup.py; everything is in pyproject.toml.
+"""
+
+from setuptools import setup
+
+setup()

@@ -1,0 +1,391 @@
+"""
+Tests for L{demo.survey}.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from asynqueue import AsyncWorker, TaskQueue, ThreadWorker
+from asynqueue.interfaces import IWorker
+from demo.measure import measureFile
+from demo.sources import Source, findSources
+from demo.summary import summarise
+from demo.survey import GRACE, TEST_SERIES, InterruptPolicy, Progress, Survey, SurveyResult
+
+#: Seconds that a test with a real reactor may take.
+TIMEOUT = 30
+
+
+@implementer(IWorker)
+class SteppedWorker:
+    """
+    Takes one call at a time, and runs it when it is told to.
+    """
+
+    cQualified: list[Any] = []
+
+    def __init__(self) -> None:
+        self.iQualified: list[Any] = [TEST_SERIES]
+        self.task: Any = None
+        self.ready: Deferred[None] | None = None
+        self.functions: list[Callable[..., Any]] = []
+        self.names: list[str] = []
+
+    def setResignator(self, callableObject: Callable[[], object]) -> None:
+        pass
+
+    def run(self, task: Any) -> Deferred[None]:
+        self.task = task
+        self.ready = Deferred()
+        return self.ready
+
+    def stop(self) -> Deferred[None]:
+        return succeed(None)
+
+    def crash(self) -> list[Any]:
+        return [] if self.task is None else [self.task]
+
+    def step(self) -> bool:
+        """
+        Run the call that there is.
+        """
+        if self.task is None:
+            return False
+        func, args, kw = self.task.callTuple
+        self.functions.append(func)
+        if func is measureFile:
+            self.names.append(args[1])
+        self.finish(("r", func(*args, **kw)))
+        return True
+
+    def finish(self, outcome: tuple[str, Any]) -> None:
+        """
+        Give the call that there is an outcome.
+        """
+        task, self.task = self.task, None
+        ready, self.ready = self.ready, None
+        task.callback(outcome)
+        assert ready is not None
+        ready.callback(None)
+
+
+def makeSources(root: Path, library: int, tests: int) -> list[Source]:
+    """
+    Make files to measure: C{a00.py} and so on, and C{test/t00.py}.
+    """
+    (root / "test").mkdir(parents=True)
+    for name in [f"a{number:02}" for number in range(library)] + [f"test/t{number:02}" for number in range(tests)]:
+        root.joinpath(f"{name}.py").write_text("def work():\n    return a or b\n", encoding="utf-8")
+    return findSources(root)
+
+
+class SurveyTests(SynchronousTestCase):
+    """
+    Tests for L{Survey} on a worker that is stepped by hand.
+    """
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.worker = SteppedWorker()
+        self.queue = TaskQueue(self.worker, returnFailure=True, reactor=self.clock)
+        self.progress: list[Progress] = []
+
+    def tearDown(self) -> None:
+        ended = self.queue.shutdown(drain=False, deadline=0)
+        self.clock.pump([1] * 5)
+        self.successResultOf(ended)
+
+    def begin(self, sources: list[Source], **keywords: Any) -> tuple[Survey, "Deferred[SurveyResult]"]:
+        survey = Survey(self.queue, sources, progressed=self.progress.append, timer=self.clock.seconds, **keywords)
+        return survey, survey.run()
+
+    def step(self, times: int = 1000) -> None:
+        for _ in range(times):
+            if not self.worker.step():
+                break
+            self.clock.advance(1)
+
+    def test_worker(self) -> None:
+        self.assertTrue(verifyObject(IWorker, self.worker))
+
+    def test_all(self) -> None:
+        """
+        Every file has a report, and it is counted who did what in which time.
+        """
+        sources = makeSources(Path(self.mktemp()), 6, 3)
+        _, running = self.begin(sources)
+        self.assertNoResult(running)
+        self.step()
+        result = self.successResultOf(running)
+        self.assertEqual([report.name for report in result.reports], [source.name for source in sources])
+        self.assertEqual([report.branches for report in result.reports], [1] * 9)
+        self.assertEqual((result.left, result.interrupted), ((), False))
+        self.assertEqual([(worker.kind, worker.finished) for worker in result.workers], [("SteppedWorker", 9)])
+        self.assertEqual(
+            [(each.lane.name, each.submitted, each.finished) for each in result.series],
+            [("library", 6, 6), ("tests", 3, 3), ("summaries", 0, 0)],
+        )
+        self.assertEqual(result.seconds, 8)
+        self.assertEqual(max(each.lastAfter for each in result.series), 8)
+
+    def test_niceness(self) -> None:
+        """
+        While both have files waiting, the library gets two turns for each one of the tests.
+        """
+        _, running = self.begin(makeSources(Path(self.mktemp()), 20, 20))
+        self.step()
+        contested = self.worker.names[:27]
+        self.assertApproximates(sum(name.startswith("test/") for name in contested), 9, 1)
+        library, tests = self.successResultOf(running).contested
+        self.assertGreaterEqual(library, 19)
+        self.assertApproximates(library / tests, 2, 0.3)
+
+    def test_order(self) -> None:
+        """
+        Within its series, each file is measured in the order of the names.
+        """
+        self.begin(makeSources(Path(self.mktemp()), 12, 12))
+        self.step()
+        for prefix in ("a", "test/"):
+            names = [name for name in self.worker.names if name.startswith(prefix)]
+            self.assertEqual(names, sorted(names))
+
+    def test_summaries(self) -> None:
+        """
+        After every so many files, a summary overtakes all files that wait.
+        """
+        _, running = self.begin(makeSources(Path(self.mktemp()), 10, 0), summaryEvery=3)
+        self.step()
+        result = self.successResultOf(running)
+        places = [place for place, func in enumerate(self.worker.functions) if func is summarise]
+        # One more file had been given to the worker before the summary was submitted.
+        self.assertEqual(len(places), 3)
+        for number, place in enumerate(places, 1):
+            self.assertLessEqual(place - (4 * number - 1), 1)
+        self.assertEqual((result.series[2].submitted, result.series[2].finished), (3, 3))
+        told = [progress.summary.files for progress in self.progress if progress.summary is not None]
+        self.assertEqual(sorted(set(told)), [3, 6, 9])
+        self.assertEqual(told, sorted(told))
+
+    def test_progress(self) -> None:
+        sources = makeSources(Path(self.mktemp()), 3, 0)
+        Path(sources[1].path).write_bytes(b"if\n")
+        self.begin(sources)
+        self.step()
+        self.assertEqual(self.progress, [Progress(1, 3, 0, None), Progress(2, 3, 1, None), Progress(3, 3, 1, None)])
+
+    def test_unparsable(self) -> None:
+        """
+        A file that cannot be parsed, or has gone, is a row with its problem, and the others are measured.
+        """
+        sources = makeSources(Path(self.mktemp()), 4, 1)
+        Path(sources[1].path).write_bytes(b"print 'old'\n")
+        Path(sources[2].path).unlink()
+        _, running = self.begin(sources)
+        self.step()
+        result = self.successResultOf(running)
+        self.assertEqual([report.problem is None for report in result.reports], [True, False, False, True, True])
+        self.assertIn("SyntaxError", result.reports[1].problem or "")
+        self.assertIn("FileNotFoundError", result.reports[2].problem or "")
+
+    def test_failedCall(self) -> None:
+        """
+        Even a call that fails, as no file makes it, is a row.
+        """
+        _, running = self.begin(makeSources(Path(self.mktemp()), 3, 0))
+        self.step(1)
+        self.worker.finish(("x", RuntimeError("the worker is unwell")))
+        self.step()
+        result = self.successResultOf(running)
+        self.assertEqual([report.problem is None for report in result.reports], [True, False, True])
+        self.assertIn("the worker is unwell", result.reports[1].problem or "")
+        self.assertEqual(result.left, ())
+
+    def test_failedSummary(self) -> None:
+        """
+        A summary that fails costs nothing but itself.
+        """
+        _, running = self.begin(makeSources(Path(self.mktemp()), 4, 0), summaryEvery=2)
+        for _ in range(1000):
+            if self.worker.task is None:
+                break
+            if self.worker.task.callTuple[0] is summarise:
+                self.worker.finish(("x", RuntimeError("no")))
+            self.step(1)
+        self.assertEqual(len(self.successResultOf(running).reports), 4)
+        self.assertEqual({progress.summary for progress in self.progress}, {None})
+
+    def test_interruptCancels(self) -> None:
+        """
+        By default an interruption drops what is queued and waits for what runs, and the rest is named.
+        """
+        survey, running = self.begin(makeSources(Path(self.mktemp()), 6, 3))
+        self.step(2)
+        survey.interrupt()
+        self.clock.pump([0.1] * 5)
+        self.assertNoResult(running)
+        self.step()
+        self.clock.pump([0.1] * 5)
+        result = self.successResultOf(running)
+        self.assertTrue(result.interrupted)
+        self.assertEqual((len(result.reports), len(result.left)), (3, 6))
+        names = {report.name for report in result.reports} | {source.name for source in result.left}
+        self.assertEqual(len(names), 9)
+        self.assertEqual(sum(each.finished for each in result.series), 3)
+        self.assertEqual([worker.finished for worker in result.workers], [3])
+
+    def test_interruptCancelsTheHung(self) -> None:
+        """
+        A call that does not end is waited for as long as the grace lasts, and then it is among those that are left.
+        """
+        survey, running = self.begin(makeSources(Path(self.mktemp()), 4, 0))
+        self.step(1)
+        survey.interrupt()
+        self.clock.pump([GRACE / 10] * 9)
+        self.assertNoResult(running)
+        self.clock.pump([GRACE / 10] * 3)
+        result = self.successResultOf(running)
+        self.assertEqual((len(result.reports), len(result.left)), (1, 3))
+
+    def test_interruptDrains(self) -> None:
+        """
+        With the other policy, what is queued is run until the grace is over.
+        """
+        survey, running = self.begin(makeSources(Path(self.mktemp()), 6, 3), grace=3.5)
+        self.step(2)
+        survey.interrupt(InterruptPolicy.DRAIN)
+        self.step()
+        self.clock.pump([1] * 5)
+        result = self.successResultOf(running)
+        self.assertTrue(result.interrupted)
+        self.assertEqual((len(result.reports), len(result.left)), (6, 3))
+
+    def test_interruptDrainsAll(self) -> None:
+        survey, running = self.begin(makeSources(Path(self.mktemp()), 3, 0), grace=100)
+        self.step(1)
+        survey.interrupt(InterruptPolicy.DRAIN)
+        self.step()
+        result = self.successResultOf(running)
+        self.assertEqual((len(result.reports), len(result.left), result.interrupted), (3, 0, True))
+
+    def test_noSummaryWhenEnding(self) -> None:
+        survey, running = self.begin(makeSources(Path(self.mktemp()), 6, 0), summaryEvery=2)
+        survey.interrupt(InterruptPolicy.DRAIN)
+        self.step(6)
+        self.assertEqual(self.successResultOf(running).series[2].submitted, 0)
+
+    def test_cancelAll(self) -> None:
+        """
+        Files whose calls somebody else cancels are left.
+        """
+        _, running = self.begin(makeSources(Path(self.mktemp()), 5, 0))
+        self.step(1)
+        self.assertEqual(self.queue.cancelAll(), 3)
+        self.clock.pump([0.1] * 5)
+        self.step()
+        result = self.successResultOf(running)
+        self.assertEqual((len(result.reports), len(result.left), result.interrupted), (2, 3, False))
+
+    def test_closedQueue(self) -> None:
+        """
+        On a queue that is shut down, all files are left.
+        """
+        self.successResultOf(self.queue.shutdown())
+        _, running = self.begin(makeSources(Path(self.mktemp()), 2, 1))
+        self.assertEqual(len(self.successResultOf(running).left), 3)
+
+    def test_interruptLate(self) -> None:
+        """
+        An interruption before the start or after the end does nothing, and there is only one start.
+        """
+        survey = Survey(self.queue, makeSources(Path(self.mktemp()), 1, 0), timer=self.clock.seconds)
+        survey.interrupt()
+        running = survey.run()
+        self.step()
+        self.assertFalse(self.successResultOf(running).interrupted)
+        survey.interrupt()
+        self.assertTrue(self.queue.isRunning())
+        self.assertRaises(RuntimeError, survey.run)
+
+    def test_noFiles(self) -> None:
+        _, running = self.begin([])
+        self.assertEqual(self.successResultOf(running).reports, ())
+
+
+class RealWorkerTests(TestCase):
+    """
+    Tests for L{Survey} on the workers that the demo uses.
+    """
+
+    timeout = TIMEOUT
+
+    async def survey(self, *workers: Any) -> SurveyResult:
+        sources = makeSources(Path(self.mktemp()), 40, 20)
+        Path(sources[3].path).write_bytes(b"\0")
+        async with TaskQueue(*workers, returnFailure=True) as queue:
+            result = await Survey(queue, sources, summaryEvery=10).run()
+        self.assertEqual([report.name for report in result.reports], [source.name for source in sources])
+        self.assertEqual([report.name for report in result.reports if report.problem], [sources[3].name])
+        self.assertEqual(list(result.reports), [measureFile(source.path, source.name) for source in sources])
+        self.assertEqual(sum(worker.finished for worker in result.workers), 60 + result.series[2].finished)
+        self.assertEqual([(each.submitted, each.finished) for each in result.series], [(40, 40), (20, 20), (6, 6)])
+        return result
+
+    async def test_threads(self) -> None:
+        result = await self.survey(*[ThreadWorker(series=[TEST_SERIES]) for _ in range(3)])
+        self.assertEqual([worker.kind for worker in result.workers], ["ThreadWorker"] * 3)
+
+    async def test_async(self) -> None:
+        await self.survey(AsyncWorker(series=[TEST_SERIES]))
+
+    async def test_mixed(self) -> None:
+        result = await self.survey(AsyncWorker(series=[TEST_SERIES]), ThreadWorker(series=[TEST_SERIES]))
+        self.assertEqual([worker.kind for worker in result.workers], ["AsyncWorker", "ThreadWorker"])
+
+    async def test_unqualified(self) -> None:
+        """
+        Tests whose series nobody serves keep nobody else waiting, and are left at an interruption.
+        """
+        sources = makeSources(Path(self.mktemp()), 5, 5)
+        done: Deferred[None] = Deferred()
+
+        def progressed(progress: Progress) -> None:
+            if progress.done == 5:
+                done.callback(None)
+
+        async with TaskQueue(ThreadWorker(), returnFailure=True) as queue:
+            survey = Survey(queue, sources, progressed=progressed)
+            running = survey.run()
+            await done
+            survey.interrupt(InterruptPolicy.DRAIN)
+            result = await running
+        self.assertEqual({source.isTest for source in result.left}, {True})
+        self.assertEqual((len(result.reports), len(result.left)), (5, 5))
+
+    async def test_interrupted(self) -> None:
+        """
+        Whenever an interruption comes, each file is either reported or left, and the queue ends.
+        """
+        for moment in (0, 1, 17, 59, 60):
+            sources = makeSources(Path(self.mktemp()), 40, 20)
+            async with TaskQueue(*[ThreadWorker(series=[TEST_SERIES]) for _ in range(2)], returnFailure=True) as queue:
+
+                def progressed(progress: Progress) -> None:
+                    if progress.done == moment:  # noqa: B023 - it is called within this turn of the loop
+                        survey.interrupt()  # noqa: B023
+
+                survey = Survey(queue, sources, progressed=progressed)
+                running = survey.run()
+                if moment == 0:
+                    survey.interrupt()
+                result = await running
+            self.assertTrue(result.interrupted)
+            self.assertEqual(len(result.reports) + len(result.left), 60)
+            self.assertGreaterEqual(len(result.reports), moment)
