@@ -78,10 +78,10 @@ class BackPressure:
         """
         while self._waiters and self._hasRoom():
             self._waiters.pop(0).callback(None)
-        if self._isPaused and self._producer is not None and self._maxPending is not None:
-            if self._dispatcher.backlog.waiting <= self._maxPending // 2:
-                self._isPaused = False
-                self._producer.resumeProducing()
+        waiting = self._dispatcher.backlog.waiting
+        if self._isPaused and self._producer is not None and waiting <= (self._maxPending or 0) // 2:
+            self._isPaused = False
+            self._producer.resumeProducing()
 
     def close(self) -> None:
         """

@@ -62,7 +62,7 @@ class CallDeferred(Deferred[T]):
         options: CallOptions = DEFAULT_OPTIONS,
         context: Captured | None = None,
     ) -> None:
-        # Hot path, watched by `bench reactor`.
+        # Hot path, watched by `bench --only reactor`.
         Deferred.__init__(self)
         self.dispatcher: Dispatcher | None = dispatcher
         self.ID = ID

@@ -103,7 +103,7 @@ class Dispatcher:
         """
         Accept a call and give it to a worker, if one has room for it.
         """
-        # Hot path, watched by `bench reactor`.
+        # Hot path, watched by `bench --only reactor`.
         self.ledger.admit(entry)
         self.backlog.push(entry, entry.band)
         if not self._isDispatching:
@@ -185,7 +185,7 @@ class Dispatcher:
         """
         Match calls with workers until there is no match, or the turn is over.
         """
-        # Hot path, watched by `bench reactor`.
+        # Hot path, watched by `bench --only reactor`.
         if self._isDispatching:
             return
         self._isDispatching = True
@@ -219,7 +219,7 @@ class Dispatcher:
         """
         Give a call to a worker.
         """
-        # Hot path, watched by `bench reactor`.
+        # Hot path, watched by `bench --only reactor`.
         task = Attempt(entry, hire)
         entry.current = task
         if task.attempt > 1:
@@ -299,9 +299,7 @@ class Dispatcher:
         Bear with a worker that has broken its contract: its task fails, and after a number of times it gets no more.
         """
         hire.strikes += 1
-        self.log.failure(
-            "{worker} {what} {task!r}", failure=failure, worker=hire.name, what=what, task=task
-        )
+        self.log.failure("{worker} {what} {task!r}", failure=failure, worker=hire.name, what=what, task=task)
         if task.hire is not None:
             error = WorkerError(f"{hire.name} {what} {callOf(task.entry)}: {failure.getErrorMessage()}")
             error.original = failure.value
@@ -352,7 +350,7 @@ class Dispatcher:
         """
         Use the room that a worker has: for an update first.
         """
-        # Hot path, watched by `bench reactor`.
+        # Hot path, watched by `bench --only reactor`.
         while hire.updates and hire.hasRoom():
             self.backlog.withdraw(hire)
             self._assign(hire, hire.updates.popleft())
@@ -365,7 +363,7 @@ class Dispatcher:
         """
         Take the outcome of an attempt. One that comes late, or twice, is dropped and counted.
         """
-        # Hot path, watched by `bench reactor`.
+        # Hot path, watched by `bench --only reactor`.
         hire = task.hire
         entry = task.entry
         task.hire = None
@@ -462,7 +460,9 @@ class Dispatcher:
             try:
                 hire.worker.cancel(task)
             except Exception:  # a worker may be anybody's; the call is settled already
-                self.log.failure("{worker} raised an exception when told to cancel {task!r}", worker=hire.name, task=task)
+                self.log.failure(
+                    "{worker} raised an exception when told to cancel {task!r}", worker=hire.name, task=task
+                )
 
     # Look-ahead
 

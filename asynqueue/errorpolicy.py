@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from asynqueue.callinfo import describeCall, describeException, safeRepr
 from asynqueue.calls import CallDeferred
 from asynqueue.errors import ImplementationError
-from asynqueue.failures import failureOf
+from asynqueue.failures import exceptionOf, failureOf
 from asynqueue.tasks import Attempt, Task
 from asynqueue.verdicts import Again, callOf, verdict
 
@@ -62,7 +62,7 @@ class ErrorPolicy:
         returnFailure = entry.options.returnFailure
         if self._returnsFailure if returnFailure is None else returnFailure:
             return failureOf(result)
-        text = describeException(result.value) if isinstance(result, Failure) else str(result)
+        text = describeException(exceptionOf(result)) if isinstance(result, Failure) else str(result)
         if self._warns:
             call = describeCall(entry.func, entry.args, entry.kw)
             self._logger.error("%s", f"{call}: {text}" if self._isVerbose else text)
@@ -76,8 +76,8 @@ class ErrorPolicy:
         """
         sys.stderr.write(
             f"asynqueue: {callOf(entry)} raised an exception:\n\n{text.rstrip()}\n\n"
-            f"The reactor will be stopped in {STOP_DELAY:g} s. To handle the errors of calls by their errbacks instead, "
-            f"use TaskQueue(returnFailure=True);\nto have them logged only, use TaskQueue(warn=True).\n"
+            f"The reactor will be stopped in {STOP_DELAY:g} s. To handle the errors of calls by their errbacks, use "
+            f"TaskQueue(returnFailure=True);\nto have them logged only, use TaskQueue(warn=True).\n"
         )
         if self._isStopping:
             return

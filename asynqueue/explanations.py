@@ -11,7 +11,6 @@ from twisted.internet.defer import Deferred
 from asynqueue.callinfo import describeCall
 from asynqueue.hires import HireState
 from asynqueue.scheduling.lanes import ALONE, LAST, NEXT, RERUN
-from asynqueue.states import CallState
 from asynqueue.statistics import OutstandingCall, Statistics, WorkerStatistics
 from asynqueue.tasks import Attempt
 

@@ -40,6 +40,16 @@ def errorText(error: BaseException, kind: type[WorkerError] = WorkerError) -> Er
     return text
 
 
+def exceptionOf(failure: Failure) -> BaseException:
+    """
+    Return the exception of a C{Failure}, with a traceback as far as there is one.
+    """
+    error = failure.value
+    if error is None:
+        return WorkerError(f"a failure without an exception: {failure.getErrorMessage()}")
+    return error if error.__traceback__ is not None else error.with_traceback(failure.getTracebackObject())
+
+
 def failureOf(result: object) -> Failure:
     """
     Make the C{Failure} that a call gets whose worker reported the status C{e}.
@@ -49,7 +59,7 @@ def failureOf(result: object) -> Failure:
     if isinstance(result, Failure):
         if isinstance(result.value, WorkerError):
             return result
-        result = errorText(result.value)
+        result = errorText(exceptionOf(result))
     if isinstance(result, ErrorText):
         error = workerErrorOf(result.exception, result, result.kind)
         return Failure(error, type(error), result.exception.__traceback__)

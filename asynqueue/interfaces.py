@@ -4,12 +4,27 @@ What a worker provides to a queue, and the interfaces of Twisted that go with it
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from zope.interface import Attribute, Interface, invariant
 
 from asynqueue.errors import InvariantError
 
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+    from asynqueue.tasks import Task
+
 __all__ = ["IConsumer", "IManagedWorker", "IPushProducer", "IWorker"]
+
+
+def _qualificationsAreLists(worker: Any) -> None:
+    for name in ("cQualified", "iQualified"):
+        value = getattr(worker, name, None)
+        if not isinstance(value, list):
+            raise InvariantError(f"{worker!r}: its {name} must be a list of series, not {value!r}")
 
 
 class IWorker(Interface):
@@ -36,17 +51,9 @@ class IWorker(Interface):
     cQualified = Attribute("A list of the series that all instances of the provider's class are qualified for.")
     iQualified = Attribute("A list of the series that this very instance is qualified for.")
 
-    @invariant
-    def qualificationsAreLists(obj):  # type: ignore[no-untyped-def]  # noqa: N805
-        """
-        Both lists of qualifications are there, and they are lists.
-        """
-        for name in ("cQualified", "iQualified"):
-            value = getattr(obj, name, None)
-            if not isinstance(value, list):
-                raise InvariantError(f"{obj!r}: attribute {name} must be a list of series, not {value!r}")
+    invariant(_qualificationsAreLists)
 
-    def setResignator(callableObject):  # type: ignore[no-untyped-def]  # noqa: N805
+    def setResignator(callableObject: Callable[[], object]) -> None:
         """
         Register what the worker must call when it can take no more tasks, for example since its connection is gone.
 
@@ -54,7 +61,7 @@ class IWorker(Interface):
             the tasks that it had left to others.
         """
 
-    def run(task):  # type: ignore[no-untyped-def]  # noqa: N805
+    def run(task: Task) -> Deferred[Any]:
         """
         Run a task, now or as soon as the worker can.
 
@@ -64,14 +71,14 @@ class IWorker(Interface):
             one that has fired already.
         """
 
-    def stop():  # type: ignore[no-untyped-def]  # noqa: N805
+    def stop() -> Deferred[Any]:
         """
         Finish the tasks at hand and come to an end.
 
         @return: A C{Deferred} that fires after all of the worker's tasks are done.
         """
 
-    def crash():  # type: ignore[no-untyped-def]  # noqa: N805
+    def crash() -> list[Task]:
         """
         Come to an end at once, whatever is running.
 
@@ -103,19 +110,19 @@ class IManagedWorker(IWorker):
         """
     )
 
-    def setAttendant(callableObject):  # type: ignore[no-untyped-def]  # noqa: N805
+    def setAttendant(callableObject: Callable[[], object]) -> None:
         """
         Register what the worker must call when L{capacity} or L{unfitness} has changed otherwise than with an outcome.
 
         @param callableObject: A callable without arguments.
         """
 
-    def accept(task):  # type: ignore[no-untyped-def]  # noqa: N805
+    def accept(task: Task) -> None:
         """
         Take a task, as C{run} does, but without a Deferred.
         """
 
-    def cancel(task):  # type: ignore[no-untyped-def]  # noqa: N805
+    def cancel(task: Task) -> None:
         """
         Stop working on a task whose outcome nobody waits for any more, as far as that is possible.
 
@@ -123,7 +130,7 @@ class IManagedWorker(IWorker):
         the task takes is truly free.
         """
 
-    def recall():  # type: ignore[no-untyped-def]  # noqa: N805
+    def recall() -> list[Task]:
         """
         Give back the tasks that have not been started, and never start them.
 

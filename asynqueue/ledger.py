@@ -70,7 +70,7 @@ class Ledger:
         """
         Take responsibility for a call.
         """
-        # Hot path, watched by `bench reactor`.
+        # Hot path, watched by `bench --only reactor`.
         self.entries[entry.ID] = entry
         self.submitted += 1
         if self.load is not None:
@@ -91,7 +91,7 @@ class Ledger:
         """
         Let a call go, with its value, a C{Failure}, or a Deferred of either.
         """
-        # Hot path, watched by `bench reactor`.
+        # Hot path, watched by `bench --only reactor`.
         if isinstance(value, Deferred):
             entry.current = value
             value.addBoth(self._arrived, entry, value)

@@ -6,15 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from attrs import frozen
-from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.defer import Deferred, DeferredList, FirstError, succeed
 from twisted.python.failure import Failure
 
-from asynqueue.errors import ImplementationError, InvariantError, WorkerLost
+from asynqueue.errors import ImplementationError, WorkerLost
 from asynqueue.hires import Hire, HireState
-from asynqueue.interfaces import IWorker
+from asynqueue.interfaces import IManagedWorker, IWorker
 from asynqueue.verdicts import callOf
 
 if TYPE_CHECKING:
@@ -58,9 +58,7 @@ class Staff:
         """
         if not IWorker.providedBy(worker):
             raise ImplementationError(f"{worker!r} cannot be attached: it provides no IWorker")
-        for name in ("cQualified", "iQualified"):
-            if not isinstance(getattr(worker, name, None), list):
-                raise InvariantError(f"{worker!r} cannot be attached: its {name} must be a list of series")
+        IWorker.validateInvariants(worker)
         known = self.find(worker)
         if known is not None:
             raise ValueError(f"{worker!r} is attached already, as {known.name}")
@@ -68,7 +66,7 @@ class Staff:
         self._hires[hire.ID] = hire
         worker.setResignator(lambda: self._resigned(hire))
         if hire.managed:
-            worker.setAttendant(lambda: self._dispatcher.attend(hire))
+            IManagedWorker(hire.worker).setAttendant(lambda: self._dispatcher.attend(hire))
         entries = [update.makeEntry() for update in self._updates if hire.isQualified(update.series)]
         if not entries:
             self._activate(hire)
@@ -96,8 +94,8 @@ class Staff:
             done.errback(WorkerLost(f"{hire.name} was lost before it had run its updates"))
 
     def _notUpdated(self, failure: Failure, hire: Hire, done: Deferred[int]) -> None:
-        failure.trap(Exception)
-        reason: Failure = failure.value.subFailure  # type: ignore[attr-defined]
+        failure.trap(FirstError)
+        reason: Failure = cast(FirstError, failure.value).subFailure
         if hire.state is HireState.JOINING:
             gone = self.dismiss(hire)
             gone.addBoth(lambda _: done.errback(reason))
@@ -119,10 +117,11 @@ class Staff:
         """
         if not ephemeral:
             self._updates.append(update)
-        recipients = []
-        for hire in list(self._hires.values()):
-            if hire.state in (HireState.JOINING, HireState.ACTIVE) and hire.isQualified(update.series):
-                recipients.append(hire)
+        recipients = [
+            hire
+            for hire in self._hires.values()
+            if hire.state in (HireState.JOINING, HireState.ACTIVE) and hire.isQualified(update.series)
+        ]
         if sequential:
             return Deferred.fromCoroutine(self._updateEach(update, recipients))
         entries = [update.makeEntry() for _ in recipients]

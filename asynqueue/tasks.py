@@ -196,7 +196,7 @@ class Attempt(Task):
     __slots__ = ("_workerID", "deadline", "entry", "hire")
 
     def __init__(self, entry: CallDeferred[Any], hire: Hire | None) -> None:
-        # Hot path, watched by `bench reactor`.
+        # Hot path, watched by `bench --only reactor`.
         self.entry = entry
         self.hire = hire
         self.ID = entry.ID

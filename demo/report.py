@@ -159,9 +159,7 @@ def describeComparison(result: SurveyResult, baseline: Baseline, explanation: st
     )
     if result.seconds > 0:
         ratio = baseline.seconds / result.seconds
-        verdict = "faster" if ratio >= 1 else "slower"
-        factor = ratio if ratio >= 1 else 1 / ratio
-        yield f"With workers it was {factor:.2f} times {verdict}. {explanation}"
+        yield f"That is {ratio:.2f} times the survey's time; above 1, the workers were faster. {explanation}"
     if sorted(baseline.reports, key=lambda report: report.name) != list(result.reports):
         yield "The two did not find the same, so a file changed in between or a call failed."
 

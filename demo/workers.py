@@ -77,7 +77,8 @@ def _compareThreads() -> str:
     if hasInterpreterLock():
         return (
             "Threads take turns at the interpreter's lock (the GIL), so pure computing gets no faster on several of "
-            "them, and switching costs a little; what they give is a reactor that stays responsive meanwhile."
+            "them: what differs from 1 is the cost of switching, and what else the machine was doing. What they give "
+            "is a reactor that stays responsive meanwhile."
         )
     return "This interpreter has no global lock, so its threads compute side by side."
 

@@ -38,7 +38,7 @@ def captureContext() -> Captured | None:
     """
     Return the context of the caller, or C{None} when it is empty, as it mostly is.
     """
-    # Hot path, watched by `bench reactor`.
+    # Hot path, watched by `bench --only reactor`.
     variables = copy_context()
     stack = twistedContext.theContextTracker.currentContext().contexts
     if len(stack) == 1:

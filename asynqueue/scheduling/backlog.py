@@ -2,14 +2,14 @@
 The backlog: which waiting item goes to which seat, by class, fairness, order of submission and qualification.
 
 A I{seat} is a worker's place at the queue. Seats with the same qualifications form a I{group}. The lanes that the same
-groups can serve stand in one heap, so that each lane stands in exactly one, and the best item for a group is the best of
-the few heaps that it can see. A match is made only when a seat with room and an item for it are both there.
+groups can serve stand in one heap, so that each lane stands in exactly one, and the best item for a group is the best
+of the few heaps that it can see. A match is made only when a seat with room and an item for it are both there.
 
 Fairness is start-time fair queueing: the lane with the least start tag is next, and each dispatch advances its tag by
-the cost of its niceness. Each group has a virtual time, which advances with each dispatch by the unit over the weight at
-work, and never lags behind the tag that was served. A lane that wakes, or that becomes servable, starts at the greater
-of its own tag and the virtual time of those that serve it. The tag of a lane that has run empty is kept until virtual
-time has passed it, or nothing waits at all.
+the cost of its niceness. Each group has a virtual time, which advances with each dispatch by the unit over the weight
+at work, and never lags behind the tag that was served. A lane that wakes, or that becomes servable, starts at the
+greater of its own tag and the virtual time of those that serve it. The tag of a lane that has run empty is kept until
+virtual time has passed it, or nothing waits at all.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Backlog:
         """
         Let an item wait, behind all others of its series and band; those of re-runs are kept in the order of their IDs.
         """
-        # Hot path, watched by `bench reactor`.
+        # Hot path, watched by `bench --only reactor`.
         family = self._families.get(item.series)
         if family is None:
             family = self._families[item.series] = SeriesLanes(item.series)
@@ -131,10 +131,7 @@ class Backlog:
         Put a lane into the heap of those that can serve it, at their virtual time or later.
         """
         pin = lane.family.pin
-        if pin is None:
-            heap = self._heapFor(lane.family.series)
-        else:
-            heap = self._pinnedHeap(pin)
+        heap = self._heapFor(lane.family.series) if pin is None else self._pinnedHeap(pin)
         for group in heap.groups:
             if lane.tag < group.virtualTime:
                 lane.tag = group.virtualTime
@@ -359,7 +356,7 @@ class Backlog:
 
         @return: The seat, which is not offered any more, and the item; or C{None} when nothing can be served.
         """
-        # Hot path, watched by `bench reactor`.
+        # Hot path, watched by `bench --only reactor`.
         best: Rank | None = None
         chosen: Seat | None = None
         for group in self._groups:

@@ -18,7 +18,7 @@ COSTS: dict[int, int] = {
     niceness: _FIRST_COSTS[(niceness + 20) % 10] << ((niceness + 20) // 10) for niceness in range(KEENEST, NICEST + 1)
 }
 
-#: M{cost * weight}, the same for every niceness but for rounding; virtual time advances by this over the weight at work.
+#: M{cost * weight}, the same for every niceness, rounded; virtual time advances by this over the weight at work.
 UNIT = 1 << 48
 
 #: The weight of a lane, by niceness.

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from asynqueue.deferreds.context import Captured, captureContext
 from asynqueue.errors import ThreadError
-from asynqueue.failures import errorText, failureOf
+from asynqueue.failures import errorText, exceptionOf, failureOf
 from asynqueue.tasks import Task
 
 T = TypeVar("T")
@@ -61,4 +61,4 @@ class ThreadCall(Task, Generic[T]):
             self.result.errback(failureOf(value))
 
     def _failed(self, failure: Failure) -> None:
-        self.result.errback(failureOf(errorText(failure.value, ThreadError)))
+        self.result.errback(failureOf(errorText(exceptionOf(failure), ThreadError)))

@@ -12,8 +12,8 @@ Data flow::
        +-> completed, for all that is done    |
 
 Both deques are filled at one end by one thread and emptied at the other end by the other; C{append}, C{popleft} and the
-lock are all the synchronisation there is. C{_wake} is released to say that there is something in C{_tasks}, and acquired
-by the thread before it looks there again.
+lock are all the synchronisation there is. C{_wake} is released to say that there is something in C{_tasks}, and
+acquired by the thread before it looks there again.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class WorkerThread:
         """
         Run a task after all that have been submitted, or before all that have not been started.
         """
-        # Hot path, watched by `bench threads`.
+        # Hot path, watched by `bench --only threads`.
         if first:
             self._tasks.appendleft(task)
         else:
@@ -115,7 +115,7 @@ class WorkerThread:
         return tasks
 
     def _loop(self) -> None:
-        # Hot path, watched by `bench threads`.
+        # Hot path, watched by `bench --only threads`.
         next_ = self._tasks.popleft
         outcomes = self._outcomes
         wait = self._wake.acquire
@@ -140,8 +140,8 @@ class WorkerThread:
         """
         Hand on outcomes, for the length of a turn.
         """
-        # Hot path, watched by `bench threads`. The flag goes down before the deque is read: what the thread adds after
-        # the last look, it signals anew.
+        # Hot path, watched by `bench --only threads`. The flag goes down before the deque is read: what the thread adds
+        # after the last look, it signals anew.
         self._isSignalled = False
         if self._isAbandoned:
             return
@@ -174,7 +174,7 @@ def perform(task: Task) -> tuple[str, Any]:
     """
     Run the call of a task, unless it has been cancelled, and return the outcome.
     """
-    # Hot path, watched by `bench threads`.
+    # Hot path, watched by `bench --only threads`.
     if task.cancelled:
         return ("k", None)
     func, args, kw = task.callTuple

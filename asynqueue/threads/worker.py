@@ -41,8 +41,8 @@ class ThreadWorker:
 
     A thread cannot be interrupted. A call that is cancelled, or has timed out, sees it in
     L{asynqueue.currentCall}C{().cancelled}; when it has not returned after a while, its thread is written off: another
-    one takes its place, and the old one ends when its call returns. There is at most one such thread at a time. A worker
-    that would need another one takes no tasks until the first has returned.
+    one takes its place, and the old one ends when its call returns. There is at most one such thread at a time. A
+    worker that would need another one takes no tasks until the first has returned.
 
     @ivar capacity: How many tasks the worker may hold.
     @ivar unfitness: Why it takes no tasks, or an empty text.
@@ -117,7 +117,7 @@ class ThreadWorker:
         """
         Run a task after those that are here already.
         """
-        # Hot path, watched by `bench threads`.
+        # Hot path, watched by `bench --only threads`.
         if not self._tasks:
             self._busySince = monotonic()
         self._tasks[task] = None
@@ -148,7 +148,7 @@ class ThreadWorker:
         """
         Give a task its outcome.
         """
-        # Hot path, watched by `bench threads`.
+        # Hot path, watched by `bench --only threads`.
         self._tasks.pop(task, None)
         if self._writeOffs:
             writeOff = self._writeOffs.pop(task, None)

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from asynqueue.deferreds.context import runInContext
-from asynqueue.failures import errorText
+from asynqueue.failures import errorText, exceptionOf
 from asynqueue.interfaces import IManagedWorker
 from asynqueue.workers.lifecycle import Readiness
 
@@ -81,7 +81,7 @@ class AsyncWorker:
         """
         Run a task after those that are here already.
         """
-        # Hot path, watched by `bench reactor`.
+        # Hot path, watched by `bench --only reactor`.
         self._queue.append(task)
         if not self._isTurning and self._turn is None and self._current is None:
             self._turn = self._clock().callLater(0, self._work)
@@ -97,8 +97,8 @@ class AsyncWorker:
         """
         Run calls until there is none, one is not done, or the turn is over.
         """
-        # Hot path, watched by `bench reactor`. An outcome makes the queue give the next task, which only lands in
-        # _queue: so a backlog is worked off by this loop, and nothing recurses.
+        # Hot path, watched by `bench --only reactor`. An outcome makes the queue give the next task, which only lands
+        # in _queue: so a backlog is worked off by this loop, and nothing recurses.
         self._turn = None
         self._isTurning = True
         queue = self._queue
@@ -114,7 +114,7 @@ class AsyncWorker:
             self._turn = self._clock().callLater(0, self._work)
 
     def _start(self, task: Task) -> None:
-        # Hot path, watched by `bench reactor`.
+        # Hot path, watched by `bench --only reactor`.
         self._current = task
         func, args, kw = task.callTuple
         try:
@@ -140,7 +140,7 @@ class AsyncWorker:
         self._finish(task, _failed(result) if isinstance(result, Failure) else ("r", result))
 
     def _finish(self, task: Task, outcome: tuple[str, Any]) -> None:
-        # Hot path, watched by `bench reactor`.
+        # Hot path, watched by `bench --only reactor`.
         if self._current is not task:
             # The worker has been crashed; the task is not its any more.
             return
@@ -204,7 +204,4 @@ class AsyncWorker:
 def _failed(failure: Failure) -> tuple[str, Any]:
     if failure.check(CancelledError):
         return ("k", None)
-    error = failure.value
-    if error.__traceback__ is None:
-        error = error.with_traceback(failure.getTracebackObject())
-    return ("e", errorText(error))
+    return ("e", errorText(exceptionOf(failure)))
