@@ -120,6 +120,7 @@ class Closing:
             for deadline in self._deadlines:
                 deadline.stop()
             self._dispatcher.onHiresChange = None
+            self._dispatcher.close()
             waiters, self._waiters = self._waiters, []
             for waiter in waiters:
                 waiter.callback(list(self._left))

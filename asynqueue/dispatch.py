@@ -308,6 +308,15 @@ class Dispatcher:
         if hire.strikes >= MAX_STRIKES and hire.state is HireState.ACTIVE:
             self.setUnfit(hire, f"has broken its contract {hire.strikes} times in a row")
 
+    def close(self) -> None:
+        """
+        Let go of all timers, when nothing is left to be done.
+        """
+        for timer in (self._turn, self._watch):
+            if timer is not None:
+                timer.cancel()
+        self._turn = self._watch = None
+
     # Fitness
 
     def attend(self, hire: Hire) -> None:

@@ -349,6 +349,18 @@ class RealWorkerTests(TestCase):
         result = await self.survey(AsyncWorker(series=[TEST_SERIES]), ThreadWorker(series=[TEST_SERIES]))
         self.assertEqual([worker.kind for worker in result.workers], ["AsyncWorker", "ThreadWorker"])
 
+    async def test_longCalls(self) -> None:
+        """
+        Files that take long, which workers give back while they are busy, count once for the worker that measured them.
+        """
+        sources = makeSources(Path(self.mktemp()), 6, 3)
+        for source in sources:
+            Path(source.path).write_text("def work():\n    return a or b\n" * 1000, encoding="utf-8")
+        async with TaskQueue(*[ThreadWorker(series=[TEST_SERIES]) for _ in range(2)], returnFailure=True) as queue:
+            result = await Survey(queue, sources).run()
+        self.assertEqual([report.functions for report in result.reports], [1000] * 9)
+        self.assertEqual(sum(worker.finished for worker in result.workers), 9)
+
     async def test_unqualified(self) -> None:
         """
         Tests whose series nobody serves keep nobody else waiting, and are left at an interruption.
