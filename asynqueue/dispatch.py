@@ -17,8 +17,7 @@ backlog, so that nothing recurses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import count
+from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
@@ -70,7 +69,6 @@ class Dispatcher:
         policy: Policy,
         clock: Callable[[], IReactorTime],
         monotonicClock: Callable[[], float] | None = None,
-        ids: Iterator[int] | None = None,
     ) -> None:
         self.policy = policy
         self.ledger = Ledger(clock)
@@ -79,13 +77,13 @@ class Dispatcher:
         self.isOpen = True
         self.onChange: Callable[[], object] | None = None
         self.onHiresChange: Callable[[], object] | None = None
-        self.nextID = (count(1) if ids is None else ids).__next__
         self.clock = clock
         self._givenMonotonic = monotonicClock
         self._isDispatching = False
         self._turn: IDelayedCall | None = None
         self._watch: IDelayedCall | None = None
         self._waits: dict[int, Deadline] = {}
+        self._acceptances: dict[int, Deferred[Any]] = {}
         self._parked: set[Any] = set()
 
     # Time
@@ -111,6 +109,23 @@ class Dispatcher:
         lane = entry.lane
         if lane is not None and lane.heap is not None and not lane.heap.groups:
             self._nobodyServes(entry)
+
+    def whenAssigned(self, entry: CallDeferred[Any]) -> Deferred[Any]:
+        """
+        Wait until a call is given to a worker.
+
+        @return: Fires with the worker's ID, or with C{None} if the call is settled before.
+        """
+        accepted: Deferred[Any] = Deferred()
+        self._acceptances[entry.ID] = accepted
+        entry.addBoth(self._settledFirst, entry.ID)
+        return accepted
+
+    def _settledFirst(self, result: Any, ID: int) -> Any:
+        accepted = self._acceptances.pop(ID, None)
+        if accepted is not None:
+            accepted.callback(None)
+        return result
 
     def _nobodyServes(self, entry: CallDeferred[Any]) -> None:
         """
@@ -227,6 +242,10 @@ class Dispatcher:
         hire.tasks[task] = None
         hire.held += 1
         hire.given += 1
+        if self._acceptances:
+            accepted = self._acceptances.pop(entry.ID, None)
+            if accepted is not None:
+                accepted.callback(hire.ID)
         timeout = entry.options.timeout
         if timeout is not None:
             task.deadline = self.deadline(timeout, task.timedout)

@@ -116,6 +116,13 @@ class Hire(Seat):
         """
         return series is None or series in self.qualifications
 
+    def qualify(self, series: Hashable) -> None:
+        """
+        Add a series to those that the worker may run calls of.
+        """
+        if series not in self.qualifications:
+            self.worker.iQualified.append(series)
+
     def hasRoom(self) -> bool:
         """
         Tell whether the worker can take another task now.

@@ -7,9 +7,61 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.interfaces import IConsumer, IPushProducer
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from asynqueue.errors import ImplementationError
+
+
+@implementer(IPushProducer)
+class Subscription:
+    """
+    Writes the load to one consumer, which may pause, resume and stop it.
+
+    A consumer that has paused is told the present number when it resumes, and none in between.
+    """
+
+    log = Logger(namespace="asynqueue")
+
+    def __init__(self, producer: LoadInfoProducer, consumer: IConsumer) -> None:
+        self.consumer = consumer
+        self._producer = producer
+        self._isPaused = False
+        self._written: int | None = None
+
+    def write(self) -> None:
+        """
+        Write the load, unless it is what has been written last, or the consumer has paused.
+        """
+        load: Any = self._producer.load
+        if self._isPaused or load == self._written:
+            return
+        self._written = load
+        try:
+            self.consumer.write(load)
+        except Exception:  # a consumer may be anybody's; the queue goes on without it
+            self.log.failure("{consumer!r} raised when told the load, and is told no more", consumer=self.consumer)
+            self.stopProducing()
+
+    def pauseProducing(self) -> None:
+        """
+        Write nothing until told to resume.
+        """
+        self._isPaused = True
+
+    def resumeProducing(self) -> None:
+        """
+        Write again, at once if the number has changed since.
+        """
+        self._isPaused = False
+        self.write()
+
+    def stopProducing(self) -> None:
+        """
+        Never write again.
+        """
+        self._isPaused = True
+        self._producer.unregister(self)
 
 
 @implementer(IPushProducer)
@@ -17,16 +69,12 @@ class LoadInfoProducer:
     """
     Writes the number of calls that are queued or running to its consumers, as an C{int}, each time that it changes.
 
-    A consumer that has paused the producer is told the present number when it resumes, and none in between.
-
     @ivar load: The number.
     """
 
     def __init__(self) -> None:
         self.load = 0
-        self._consumers: list[IConsumer] = []
-        self._isPaused = False
-        self._isStale = False
+        self._subscriptions: list[Subscription] = []
 
     def registerConsumer(self, consumer: IConsumer) -> None:
         """
@@ -36,10 +84,18 @@ class LoadInfoProducer:
         """
         if not IConsumer.providedBy(consumer):
             raise ImplementationError(f"{consumer!r} cannot be told the load: it provides no IConsumer")
-        if not any(each is consumer for each in self._consumers):
-            self._consumers.append(consumer)
-            producer: Any = self
-            consumer.registerProducer(producer, True)
+        if any(each.consumer is consumer for each in self._subscriptions):
+            return
+        subscription: Any = Subscription(self, consumer)
+        self._subscriptions.append(subscription)
+        consumer.registerProducer(subscription, True)
+
+    def unregister(self, subscription: Subscription) -> None:
+        """
+        Forget a consumer.
+        """
+        if subscription in self._subscriptions:
+            self._subscriptions.remove(subscription)
 
     def oneMore(self) -> None:
         """
@@ -55,34 +111,25 @@ class LoadInfoProducer:
 
     def changed(self, load: int) -> None:
         """
-        Tell the consumers, unless the number is what it was.
+        Tell the consumers what the number is now.
         """
-        if load == self.load:
-            return
         self.load = load
-        if self._isPaused:
-            self._isStale = True
-            return
-        for consumer in tuple(self._consumers):
-            number: Any = load
-            consumer.write(number)
+        for subscription in tuple(self._subscriptions):
+            subscription.write()
 
     def pauseProducing(self) -> None:
         """
-        Write nothing until told to resume.
+        Write nothing to anybody until told to resume.
         """
-        self._isPaused = True
+        for subscription in self._subscriptions:
+            subscription.pauseProducing()
 
     def resumeProducing(self) -> None:
         """
-        Write again, at once if the number has changed since.
+        Write to everybody again.
         """
-        self._isPaused = False
-        if self._isStale:
-            self._isStale = False
-            for consumer in tuple(self._consumers):
-                number: Any = self.load
-                consumer.write(number)
+        for subscription in tuple(self._subscriptions):
+            subscription.resumeProducing()
 
     def stopProducing(self) -> None:
         """
@@ -94,6 +141,6 @@ class LoadInfoProducer:
         """
         Let go of all consumers.
         """
-        consumers, self._consumers = self._consumers, []
-        for consumer in consumers:
-            consumer.unregisterProducer()
+        subscriptions, self._subscriptions = self._subscriptions, []
+        for subscription in subscriptions:
+            subscription.consumer.unregisterProducer()

@@ -6,25 +6,25 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from attrs import evolve
-from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.defer import Deferred, fail
 
 from asynqueue.backpressure import BackPressure
 from asynqueue.callargs import Place, optionsOf
 from asynqueue.calls import CallDeferred
-from asynqueue.closing import Closing, Phase
+from asynqueue.closing import Phase
 from asynqueue.deferreds.context import captureContext
-from asynqueue.dispatch import Dispatcher
 from asynqueue.errorpolicy import ErrorPolicy
 from asynqueue.errors import QueueClosed, QueueFull
 from asynqueue.explanations import explain, outstanding, statistics
+from asynqueue.handler import TaskHandler, globalClock
+from asynqueue.itemqueue import CallQueue, Queue
 from asynqueue.options import DEFAULT_OPTIONS, RESERVED, CallOptions, checkedSeries, checkedTimeout
-from asynqueue.staff import Staff, Update
+from asynqueue.staff import Update
 from asynqueue.statistics import OutstandingCall, Statistics
 from asynqueue.tasks import Attempt, Task, TaskFactory, checkedCall
-from asynqueue.verdicts import callOf
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IConsumer, IPushProducer, IReactorTime
@@ -41,6 +41,9 @@ class TaskQueue:
     must call, nothing is left of the queue.
 
     @ivar timeout: Seconds until workers that have been told to stop are crashed, or C{None}.
+    @ivar th: The handler, which the queue is built on.
+    @ivar q: The calls that wait or run, as a L{Queue<asynqueue.itemqueue.Queue>}.
+    @ivar taskFactory: Makes tasks that stand for themselves.
     """
 
     def __init__(
@@ -75,24 +78,19 @@ class TaskQueue:
             raise ValueError(f"maxPending must be at least 1, or None, not {maxPending!r}")
         self.timeout = checkedTimeout(timeout)
         self.taskFactory = TaskFactory()
-        self._reactor = reactor
-        self._policy = ErrorPolicy(self._clock, warn=warn, verbose=verbose, spew=spew, returnFailure=returnFailure)
-        self._dispatcher = Dispatcher(self._policy, self._clock, monotonic, ids)
-        self._staff = Staff(self._dispatcher)
-        self._closing = Closing(self._dispatcher, self._staff)
+        clock = globalClock if reactor is None else lambda: reactor
+        self._policy = ErrorPolicy(clock, warn=warn, verbose=verbose, spew=spew, returnFailure=returnFailure)
+        self.th = TaskHandler(clock, self._policy, monotonic, ids)
+        self.q: Queue = CallQueue(self.th, self.timeout)
+        self._dispatcher = self.th.dispatcher
+        self._staff = self.th.staff
+        self._closing = self.th.closing
+        self._nextID = self.th.nextID
         self._pressure = BackPressure(self._dispatcher, maxPending)
         self._maxPending = maxPending
-        self._nextID = self._dispatcher.nextID
         self._spews = spew
         for worker in workers:
             self.attachWorker(worker)
-
-    def _clock(self) -> IReactorTime:
-        if self._reactor is None:
-            from twisted.internet import reactor
-
-            self._reactor = cast("IReactorTime", reactor)
-        return self._reactor
 
     # State
 
@@ -163,9 +161,7 @@ class TaskQueue:
         @raise InvariantError: Its C{cQualified} or C{iQualified} is no list.
         @raise ValueError: It is attached already.
         """
-        if self._closing.phase in (Phase.STOPPING, Phase.CLOSED):
-            return fail(QueueClosed(f"{worker!r} was not attached: the queue is shut down"))
-        return self._staff.hire(worker)
+        return self.th.hire(worker)
 
     def detachWorker(self, workerOrID: Any, reassign: bool = False, crash: bool = False) -> Deferred[list[Task]]:
         """
@@ -178,12 +174,7 @@ class TaskQueue:
         @return: Fires with the list of tasks that the worker left unfinished, empty if they have been reassigned, or if
             no such worker is attached.
         """
-        hire = self._staff.find(workerOrID)
-        if hire is None:
-            gone: Deferred[list[Task]] = Deferred()
-            gone.callback([])
-            return gone
-        return self._staff.dismiss(hire, crash=crash, reassign=reassign, timeout=self.timeout)
+        return self.th.terminate(workerOrID, timeout=self.timeout, crash=crash, reassign=reassign)
 
     def qualifyWorker(self, worker: Any, series: Hashable) -> None:
         """
@@ -197,8 +188,7 @@ class TaskQueue:
         hire = self._staff.find(worker)
         if hire is None:
             raise ValueError(f"{worker!r} cannot be qualified for series {series!r}: it is not attached to this queue")
-        if series not in hire.worker.iQualified and series not in hire.worker.cQualified:
-            hire.worker.iQualified.append(series)
+        hire.qualify(series)
         self._staff.requalify(hire)
 
     def workers(self, ID: int | None = None) -> Any:
@@ -206,7 +196,7 @@ class TaskQueue:
         Return the attached worker with an ID, or C{None}; or a list of all attached workers if no ID is given.
         """
         if ID is None:
-            return [hire.worker for hire in self._dispatcher.hires.values()]
+            return self.th.roster()
         hire = self._dispatcher.hires.get(ID)
         return None if hire is None else hire.worker
 
@@ -383,7 +373,7 @@ class TaskQueue:
 
         @return: How many there were.
         """
-        return self._dispatcher.cancelLanes(list(self._dispatcher.backlog.lanes()), _cancelledInBulk)
+        return self.q.cancelAll()
 
     def cancelSeries(self, series: Hashable) -> int:
         """
@@ -392,7 +382,7 @@ class TaskQueue:
         @return: How many there were.
         @raise TypeError: The series is not hashable.
         """
-        return self._dispatcher.cancelLanes(self._dispatcher.backlog.lanesOf(checkedSeries(series)), _cancelledInBulk)
+        return self.q.cancelSeries(checkedSeries(series))
 
     def ready(self) -> Deferred[None]:
         """
@@ -424,7 +414,7 @@ class TaskQueue:
 
         @raise ImplementationError: It does not provide C{IConsumer}.
         """
-        self._dispatcher.ledger.subscribe(consumer)
+        self.q.subscribe(consumer)
 
     # Views
 
@@ -479,7 +469,3 @@ class OptionedQueue:
         if self._options.consumer is not None:
             raise ValueError("an update cannot have a consumer")
         return self._queue._update(func, args, kw, self._place, self._options, False, False)
-
-
-def _cancelledInBulk(entry: CallDeferred[Any]) -> CancelledError:
-    return CancelledError(f"{callOf(entry)} was cancelled with others")

@@ -375,3 +375,12 @@ class TaskFactory:
         task = self.TaskClass(func, args, kw, priority, series, timeout)
         self._tags[key] = priority + COSTS[niceness]
         return task
+
+
+def __getattr__(name: str) -> Any:
+    # The documented place of what is built on top of this module.
+    if name in ("Assignment", "AssignmentFactory", "TaskHandler"):
+        from importlib import import_module
+
+        return getattr(import_module("asynqueue.handler"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
