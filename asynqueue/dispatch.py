@@ -304,8 +304,6 @@ class Dispatcher:
     def _ready(self, _: object, hire: Hire) -> None:
         if not hire.ready:
             hire.ready = True
-            if hire.strikes and not any(True for _ in hire.tasks):
-                hire.strikes = 0
             self.roomAt(hire)
             self.dispatch()
 
@@ -317,15 +315,16 @@ class Dispatcher:
         """
         Bear with a worker that has broken its contract: its task fails, and after a number of times it gets no more.
         """
-        hire.strikes += 1
+        strikes = hire.strikes + 1
         self.log.failure("{worker} {what} {task!r}", failure=failure, worker=hire.name, what=what, task=task)
         if task.hire is not None:
             error = WorkerError(f"{hire.name} {what} {callOf(task.entry)}: {failure.getErrorMessage()}")
             error.original = failure.value
             error.__cause__ = failure.value
             self.report(task, ("x", error))
-        if hire.strikes >= MAX_STRIKES and hire.state is HireState.ACTIVE:
-            self.setUnfit(hire, f"has broken its contract {hire.strikes} times in a row")
+        hire.strikes = strikes
+        if strikes >= MAX_STRIKES and hire.state is HireState.ACTIVE:
+            self.setUnfit(hire, f"has broken its contract {strikes} times in a row")
 
     def close(self) -> None:
         """
@@ -335,6 +334,9 @@ class Dispatcher:
             if timer is not None:
                 timer.cancel()
         self._turn = self._watch = None
+        for wait in self._waits.values():
+            wait.stop()
+        self._waits.clear()
 
     # Fitness
 
@@ -398,6 +400,7 @@ class Dispatcher:
         if hire is not None:
             hire.tasks.pop(task, None)
             hire.finished += 1
+            hire.strikes = 0
             if hire.pins:
                 self._unpin(hire)
         if task.deadline is not None:
@@ -451,7 +454,7 @@ class Dispatcher:
 
     def _waitedTooLong(self, entry: CallDeferred[Any]) -> None:
         del self._waits[entry.ID]
-        if entry.lane is not None:
+        if entry.lane is not None and entry.lane.heap is not None:
             self.backlog.discard(entry)
             self.ledger.settle(
                 entry,
@@ -533,14 +536,14 @@ class Dispatcher:
             task.hire = None
             hire.tasks.pop(task, None)
             hire.held -= 1
-            hire.finished += 1
+            hire.given -= 1
             entry = task.entry
             if entry.current is task:
                 self._abandon(task)
                 entry.attempts -= 1
                 self.requeue(entry, RERUN)
-        if hire.pins:
-            self._unpin(hire)
+        while hire.pins and hire.pins[-1][0] > hire.given:
+            self.backlog.unpin(hire.pins.pop()[1])
         if tasks:
             self.roomAt(hire)
         return bool(tasks)

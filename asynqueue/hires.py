@@ -46,7 +46,7 @@ class Hire(Seat):
     @ivar tasks: The attempts that the worker has and has reported no outcome of.
     @ivar updates: Update calls that wait for the worker to have room.
     @ivar finished: How many outcomes the worker has reported.
-    @ivar given: How many attempts the worker has been given.
+    @ivar given: How many attempts the worker has been given and has not given back.
     @ivar pins: The series that are reserved for the worker: which given attempt reserves which, in their order.
     @ivar strikes: How often in a row the worker has broken its contract.
     @ivar unfitness: Why the worker gets no tasks, while it is unfit.

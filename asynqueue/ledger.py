@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
+from asynqueue.collector import Collector
 from asynqueue.load import LoadInfoProducer
 from asynqueue.scheduling.lanes import Lane
 from asynqueue.states import CallState
@@ -41,6 +42,7 @@ class Ledger:
     @ivar entries: The calls, by ID, in the order of their submission.
     @ivar load: Tells consumers how many calls are in the ledger.
     @ivar condemned: How many calls wait for no worker any more, but to be told so.
+    @ivar collector: Keeps the garbage collector off a large ledger.
     @ivar onEmpty: Called each time that the last entry has left.
     """
 
@@ -55,6 +57,7 @@ class Ledger:
         self.refused = 0
         self.reruns = 0
         self.late = 0
+        self.collector = Collector()
         self._clock = clock
         self._condemned: deque[tuple[deque[Any], Lane, Callable[[CallDeferred[Any]], BaseException]]] = deque()
         self._execution: IDelayedCall | None = None
@@ -73,6 +76,8 @@ class Ledger:
         # Hot path, watched by `bench --only reactor`.
         self.entries[entry.ID] = entry
         self.submitted += 1
+        if len(self.entries) >= self.collector.freezeAt:
+            self.collector.freeze(len(self.entries))
         if self.load is not None:
             self.load.changed(len(self.entries))
 
@@ -106,6 +111,8 @@ class Ledger:
         entry.dispatcher = entry.current = entry.func = entry.args = entry.kw = entry.context = None  # type: ignore[assignment]
         if self.load is not None:
             self.load.changed(len(entries))
+        if len(entries) == self.collector.thawAt:
+            self.collector.thaw(len(entries))
         entry.callback(value)
         if not entries:
             self.onEmpty()

@@ -69,3 +69,19 @@ def checkedSeries(series: Hashable) -> Hashable:
     except TypeError:
         raise TypeError(f"series must be hashable, and {series!r} is not") from None
     return series
+
+
+def checkedCount(count: Any, name: str) -> int | None:
+    """
+    Return C{count}, a whole number from 1 on, or C{None}.
+
+    @raise TypeError: It is no whole number.
+    @raise ValueError: It is less than 1.
+    """
+    if count is None:
+        return None
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise TypeError(f"{name} must be a whole number or None, not {count!r}")
+    if count < 1:
+        raise ValueError(f"{name} must be at least 1, or None, not {count!r}")
+    return count

@@ -15,13 +15,14 @@ from asynqueue.backpressure import BackPressure
 from asynqueue.callargs import Place, optionsOf
 from asynqueue.calls import CallDeferred
 from asynqueue.closing import Phase
+from asynqueue.collector import STEP, Collector
 from asynqueue.deferreds.context import captureContext
 from asynqueue.errorpolicy import ErrorPolicy
 from asynqueue.errors import QueueClosed, QueueFull
 from asynqueue.explanations import explain, outstanding, statistics
 from asynqueue.handler import TaskHandler, globalClock
 from asynqueue.itemqueue import CallQueue, Queue
-from asynqueue.options import DEFAULT_OPTIONS, RESERVED, CallOptions, checkedSeries, checkedTimeout
+from asynqueue.options import DEFAULT_OPTIONS, RESERVED, CallOptions, checkedCount, checkedSeries, checkedTimeout
 from asynqueue.staff import Update
 from asynqueue.statistics import OutstandingCall, Statistics
 from asynqueue.tasks import Attempt, Task, TaskFactory, checkedCall
@@ -58,6 +59,7 @@ class TaskQueue:
         reactor: IReactorTime | None = None,
         monotonic: Callable[[], float] | None = None,
         ids: Iterator[int] | None = None,
+        freezeEvery: int | None = STEP,
     ) -> None:
         """
         @param workers: Workers to attach, providers of L{asynqueue.interfaces.IWorker}.
@@ -70,17 +72,22 @@ class TaskQueue:
         @param reactor: The source of timers; the global reactor unless given.
         @param monotonic: A clock in seconds that never steps; by default the one that belongs to C{reactor}.
         @param ids: The source of the IDs of calls, which must grow.
-        @raise TypeError: A keyword is unknown, or a worker is none.
+        @param freezeEvery: By how many calls the backlog grows until C{gc.freeze()} takes them out of the sight of
+            CPython's cyclic garbage collector, which else stops everything for longer and longer; undone when the
+            backlog is gone. C{None}: never.
+        @raise TypeError: A keyword is unknown, or of the wrong type.
+        @raise ValueError: A number is out of its range.
+        @raise ImplementationError: A worker is none.
+        @see: L{asynqueue.collector} for what freezing does, and what it costs.
         """
-        if maxPending is not None and (isinstance(maxPending, bool) or not isinstance(maxPending, int)):
-            raise TypeError(f"maxPending must be a whole number or None, not {maxPending!r}")
-        if maxPending is not None and maxPending < 1:
-            raise ValueError(f"maxPending must be at least 1, or None, not {maxPending!r}")
+        checkedCount(maxPending, "maxPending")
+        checkedCount(freezeEvery, "freezeEvery")
         self.timeout = checkedTimeout(timeout)
         self.taskFactory = TaskFactory()
         clock = globalClock if reactor is None else lambda: reactor
         self._policy = ErrorPolicy(clock, warn=warn, verbose=verbose, spew=spew, returnFailure=returnFailure)
         self.th = TaskHandler(clock, self._policy, monotonic, ids)
+        self.th.dispatcher.ledger.collector = Collector(freezeEvery)
         self.q: Queue = CallQueue(self.th, self.timeout)
         self._dispatcher = self.th.dispatcher
         self._staff = self.th.staff
@@ -253,7 +260,7 @@ class TaskQueue:
             dispatcher.ledger.refused += 1
             return fail(QueueFull(f"the call was not queued: {self._maxPending} calls wait already"))
         entry: CallDeferred[Any] = CallDeferred(
-            dispatcher, self._nextID(), func, args, kw, series, band, options, captureContext()
+            dispatcher, self._nextID(), func, args, kw or None, series, band, options, captureContext()
         )
         if self._spews:
             self._policy.watch(entry)

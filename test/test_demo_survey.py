@@ -2,18 +2,15 @@
 Tests for L{demo.survey}.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
-from zope.interface import implementer
-from zope.interface.verify import verifyObject
 
 from asynqueue import AsyncWorker, TaskQueue, ThreadWorker
-from asynqueue.interfaces import IWorker
+from asynqueue.testing import MemoryWorker
 from demo.measure import measureFile
 from demo.sources import Source, findSources
 from demo.summary import summarise
@@ -21,59 +18,6 @@ from demo.survey import GRACE, TEST_SERIES, InterruptPolicy, Progress, Survey, S
 
 #: Seconds that a test with a real reactor may take.
 TIMEOUT = 30
-
-
-@implementer(IWorker)
-class SteppedWorker:
-    """
-    Takes one call at a time, and runs it when it is told to.
-    """
-
-    cQualified: list[Any] = []
-
-    def __init__(self) -> None:
-        self.iQualified: list[Any] = [TEST_SERIES]
-        self.task: Any = None
-        self.ready: Deferred[None] | None = None
-        self.functions: list[Callable[..., Any]] = []
-        self.names: list[str] = []
-
-    def setResignator(self, callableObject: Callable[[], object]) -> None:
-        pass
-
-    def run(self, task: Any) -> Deferred[None]:
-        self.task = task
-        self.ready = Deferred()
-        return self.ready
-
-    def stop(self) -> Deferred[None]:
-        return succeed(None)
-
-    def crash(self) -> list[Any]:
-        return [] if self.task is None else [self.task]
-
-    def step(self) -> bool:
-        """
-        Run the call that there is.
-        """
-        if self.task is None:
-            return False
-        func, args, kw = self.task.callTuple
-        self.functions.append(func)
-        if func is measureFile:
-            self.names.append(args[1])
-        self.finish(("r", func(*args, **kw)))
-        return True
-
-    def finish(self, outcome: tuple[str, Any]) -> None:
-        """
-        Give the call that there is an outcome.
-        """
-        task, self.task = self.task, None
-        ready, self.ready = self.ready, None
-        task.callback(outcome)
-        assert ready is not None
-        ready.callback(None)
 
 
 def makeSources(root: Path, library: int, tests: int) -> list[Source]:
@@ -93,7 +37,7 @@ class SurveyTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.worker = SteppedWorker()
+        self.worker = MemoryWorker([TEST_SERIES])
         self.queue = TaskQueue(self.worker, returnFailure=True, reactor=self.clock)
         self.progress: list[Progress] = []
 
@@ -108,12 +52,16 @@ class SurveyTests(SynchronousTestCase):
 
     def step(self, times: int = 1000) -> None:
         for _ in range(times):
-            if not self.worker.step():
+            if not self.worker.held:
                 break
+            self.worker.step()
             self.clock.advance(1)
 
-    def test_worker(self) -> None:
-        self.assertTrue(verifyObject(IWorker, self.worker))
+    def names(self) -> list[str]:
+        """
+        Return the files in the order in which the worker got them.
+        """
+        return [task.callTuple[1][1] for task in self.worker.started if task.callTuple[0] is measureFile]
 
     def test_all(self) -> None:
         """
@@ -127,7 +75,7 @@ class SurveyTests(SynchronousTestCase):
         self.assertEqual([report.name for report in result.reports], [source.name for source in sources])
         self.assertEqual([report.branches for report in result.reports], [1] * 9)
         self.assertEqual((result.left, result.interrupted), ((), False))
-        self.assertEqual([(worker.kind, worker.finished) for worker in result.workers], [("SteppedWorker", 9)])
+        self.assertEqual([(worker.kind, worker.finished) for worker in result.workers], [("MemoryWorker", 9)])
         self.assertEqual(
             [(each.lane.name, each.submitted, each.finished) for each in result.series],
             [("library", 6, 6), ("tests", 3, 3), ("summaries", 0, 0)],
@@ -141,7 +89,7 @@ class SurveyTests(SynchronousTestCase):
         """
         _, running = self.begin(makeSources(Path(self.mktemp()), 20, 20))
         self.step()
-        contested = self.worker.names[:27]
+        contested = self.names()[:27]
         self.assertApproximates(sum(name.startswith("test/") for name in contested), 9, 1)
         library, tests = self.successResultOf(running).contested
         self.assertGreaterEqual(library, 19)
@@ -154,7 +102,7 @@ class SurveyTests(SynchronousTestCase):
         self.begin(makeSources(Path(self.mktemp()), 12, 12))
         self.step()
         for prefix in ("a", "test/"):
-            names = [name for name in self.worker.names if name.startswith(prefix)]
+            names = [name for name in self.names() if name.startswith(prefix)]
             self.assertEqual(names, sorted(names))
 
     def test_summaries(self) -> None:
@@ -164,7 +112,7 @@ class SurveyTests(SynchronousTestCase):
         _, running = self.begin(makeSources(Path(self.mktemp()), 10, 0), summaryEvery=3)
         self.step()
         result = self.successResultOf(running)
-        places = [place for place, func in enumerate(self.worker.functions) if func is summarise]
+        places = [place for place, task in enumerate(self.worker.started) if task.callTuple[0] is summarise]
         # One more file had been given to the worker before the summary was submitted.
         self.assertEqual(len(places), 3)
         for number, place in enumerate(places, 1):
@@ -201,7 +149,7 @@ class SurveyTests(SynchronousTestCase):
         """
         _, running = self.begin(makeSources(Path(self.mktemp()), 3, 0))
         self.step(1)
-        self.worker.finish(("x", RuntimeError("the worker is unwell")))
+        self.worker.report("x", RuntimeError("the worker is unwell"))
         self.step()
         result = self.successResultOf(running)
         self.assertEqual([report.problem is None for report in result.reports], [True, False, True])
@@ -214,10 +162,10 @@ class SurveyTests(SynchronousTestCase):
         """
         _, running = self.begin(makeSources(Path(self.mktemp()), 4, 0), summaryEvery=2)
         for _ in range(1000):
-            if self.worker.task is None:
+            if not self.worker.held:
                 break
-            if self.worker.task.callTuple[0] is summarise:
-                self.worker.finish(("x", RuntimeError("no")))
+            if self.worker.held[0].callTuple[0] is summarise:
+                self.worker.report("x", RuntimeError("no"))
             self.step(1)
         self.assertEqual(len(self.successResultOf(running).reports), 4)
         self.assertEqual({progress.summary for progress in self.progress}, {None})

@@ -124,18 +124,18 @@ class Backlog:
         lane.items.append(item)
         lane.live = 1
         lane.tag = self._tags.pop((family.series, band), 0) if self._tags else 0
-        self._place(lane)
-
-    def _place(self, lane: Lane) -> None:
-        """
-        Put a lane into the heap of those that can serve it, at their virtual time or later.
-        """
-        pin = lane.family.pin
-        heap = self._heapFor(lane.family.series) if pin is None else self._pinnedHeap(pin)
+        heap = self._homeOf(lane)
         for group in heap.groups:
             if lane.tag < group.virtualTime:
                 lane.tag = group.virtualTime
         heap.add(lane)
+
+    def _homeOf(self, lane: Lane) -> LaneHeap:
+        """
+        Return the heap of those that can serve a lane.
+        """
+        pin = lane.family.pin
+        return self._heapFor(lane.family.series) if pin is None else self._pinnedHeap(pin)
 
     def discard(self, item: Queueable) -> None:
         """
@@ -252,8 +252,7 @@ class Backlog:
             for seat in group.pinning:
                 seat.pinned = LaneHeap((group,))
         for lane in self.lanes():
-            pin = lane.family.pin
-            heap = self._heapFor(lane.family.series) if pin is None else self._pinnedHeap(pin)
+            heap = self._homeOf(lane)
             if lane not in served:
                 lane.tag = max(lane.tag, *(group.virtualTime for group in heap.groups), 0)
             lane.heap = heap
@@ -343,10 +342,13 @@ class Backlog:
                 del self._families[series]
 
     def _replace(self, family: SeriesLanes) -> None:
+        """
+        Move the lanes of a series to where they belong now. They have been servable all the time, and keep their tags.
+        """
         for lane in family.lanes.values():
             if lane.heap is not None:
                 lane.heap.remove(lane)
-            self._place(lane)
+            self._homeOf(lane).add(lane)
 
     # Matches
 

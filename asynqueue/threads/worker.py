@@ -128,9 +128,11 @@ class ThreadWorker:
         Run a call in the worker's thread without regard to any queue, after what the worker holds.
 
         @keyword doNext: Before what the worker has not started.
+        @keyword raw: Whether an iterator is to be returned as it is.
         @return: Fires with the result; errors errback as L{asynqueue.errors.ThreadError}.
         """
         first = bool(kw.pop("doNext", False))
+        kw.pop("raw", None)
         call: ThreadCall[T] = ThreadCall(f, args, kw)
         self._living().submit(call, first)
         return call.result
@@ -188,7 +190,7 @@ class ThreadWorker:
             # It has not been started, and its turn to be passed over comes when the one before it is done with.
             self._writeOffs[task] = self._reactor.callLater(self._grace, self._writeOff, task)
             return
-        if self._strays:
+        if self._strays and not self._isStopping:
             self.unfitness = "is stuck in calls that do not return"
             self._stuck = task
             self._attend()
@@ -238,6 +240,9 @@ class ThreadWorker:
         """
         self._isStopping = True
         gone = self._ends.wait()
+        stuck, self._stuck = self._stuck, None
+        if stuck is not None and stuck in self._tasks:
+            self._replaceThread(stuck)
         if not self._tasks:
             self._endThread()
         return gone
