@@ -47,6 +47,7 @@ class WorkerThread:
     def __init__(
         self,
         reactor: Any,
+        reporting: Callable[[], object],
         completed: Callable[[Task, tuple[str, Any]], object],
         reported: Callable[[int], object],
         ended: Callable[[WorkerThread], object],
@@ -54,11 +55,13 @@ class WorkerThread:
     ) -> None:
         """
         @param reactor: Provides C{IReactorFromThreads} and C{IReactorTime}.
+        @param reporting: Called each time before some tasks are given their outcomes.
         @param completed: Called with each task that has been run, and its outcome.
         @param reported: Called with the number of tasks each time after some have been given their outcomes.
         @param ended: Called with this object when the thread has come to its end.
         """
         self._reactor = reactor
+        self._reporting = reporting
         self._completed = completed
         self._reported = reported
         self._ended = ended
@@ -147,6 +150,7 @@ class WorkerThread:
             return
         outcomes = self._outcomes
         completed = self._completed
+        self._reporting()
         until = monotonic() + TURN
         number = 0
         while outcomes:

@@ -66,6 +66,7 @@ class ThreadWorker:
         self._reactor = reactor
         self._window = Window()
         self._busySince = 0.0
+        self._elapsed = 0.0
         self._tasks: dict[Task, None] = {}
         self._thread: WorkerThread | None = None
         self._strays: set[WorkerThread] = set()
@@ -143,8 +144,18 @@ class ThreadWorker:
                 from twisted.internet import reactor
 
                 self._reactor = reactor
-            self._thread = WorkerThread(self._reactor, self._completed, self._reported, self._threadEnded)
+            self._thread = WorkerThread(
+                self._reactor, self._reporting, self._completed, self._reported, self._threadEnded
+            )
         return self._thread
+
+    def _reporting(self) -> None:
+        """
+        Note for how long the worker has been busy with what is going to be reported.
+        """
+        now = monotonic()
+        self._elapsed = now - self._busySince
+        self._busySince = now
 
     def _completed(self, task: Task, outcome: tuple[str, Any]) -> None:
         """
@@ -165,10 +176,8 @@ class ThreadWorker:
         """
         Note the rate at which tasks finish, and let those go on who wait for that.
         """
-        now = monotonic()
         if number:
-            self._window.finished(number, now - self._busySince)
-        self._busySince = now
+            self._window.finished(number, self._elapsed)
         if self._readiness.waiters and len(self._tasks) < self.capacity:
             self._readiness.ready()
         if self._isStopping and not self._tasks:
