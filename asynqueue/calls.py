@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from asynqueue.deferreds.context import Captured
     from asynqueue.dispatch import Dispatcher
     from asynqueue.scheduling.lanes import Lane
-    from asynqueue.tasks import Task
+    from asynqueue.tasks import Attempt
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ class CallDeferred(Deferred[T]):
     @ivar ID: Identifies the call; grows with each.
     @ivar band: The niceness of the call, or one of the bands in L{asynqueue.scheduling.lanes}.
     @ivar lane: The lane in which the call waits, if it does.
-    @ivar current: The attempt that may settle the call, or the Deferred that its value is to come from.
+    @ivar current: The attempt that may settle the call.
     @ivar history: One text for each attempt that has failed and is to be followed by another.
     @ivar dispatcher: Who is to settle the call; C{None} once it is settled.
     """
@@ -74,7 +74,7 @@ class CallDeferred(Deferred[T]):
         self.options = options
         self.context = context
         self.lane: Lane | None = None
-        self.current: Task | Deferred[Any] | None = None
+        self.current: Attempt | None = None
         self.attempts = 0
         self.history: tuple[tuple[str, str], ...] = ()
 

@@ -35,16 +35,14 @@ from asynqueue.errors import (
 )
 from asynqueue.hires import Hire, HireState
 from asynqueue.ledger import TURN, Ledger
+from asynqueue.lookahead import LookAhead
 from asynqueue.scheduling.backlog import Backlog
-from asynqueue.scheduling.lanes import ALONE, RERUN, Lane
+from asynqueue.scheduling.lanes import ALONE, Lane
 from asynqueue.tasks import Attempt
 from asynqueue.verdicts import Again, Policy, callOf, verdict
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
-
-#: How long, in seconds, a worker that looks ahead may report nothing before what it has not started is recalled.
-STALL = 0.005
 
 #: How often in a row a worker may break its contract before it gets no more tasks.
 MAX_STRIKES = 3
@@ -57,6 +55,7 @@ class Dispatcher:
     @ivar ledger: The calls.
     @ivar backlog: Those of them that wait.
     @ivar hires: The workers, by ID.
+    @ivar lookAhead: Cares for what workers hold and have not started.
     @ivar isOpen: Whether calls are accepted.
     @ivar onChange: Called whenever the number of waiting calls may have become less.
     @ivar onHiresChange: Called whenever the workers or their qualifications have changed.
@@ -75,13 +74,13 @@ class Dispatcher:
         self.backlog = Backlog()
         self.hires: dict[int, Hire] = {}
         self.isOpen = True
+        self.lookAhead = LookAhead(self)
         self.onChange: Callable[[], object] | None = None
         self.onHiresChange: Callable[[], object] | None = None
         self.clock = clock
         self._givenMonotonic = monotonicClock
         self._isDispatching = False
         self._turn: IDelayedCall | None = None
-        self._watch: IDelayedCall | None = None
         self._waits: dict[int, Deadline] = {}
         self._acceptances: dict[int, Deferred[Any]] = {}
         self._parked: set[Any] = set()
@@ -156,13 +155,10 @@ class Dispatcher:
         """
         failure = Failure(CancelledError(f"{callOf(entry)} was cancelled"))
         task = entry.current
-        if isinstance(task, Attempt):
-            self._abandon(task)
+        if task is not None:
+            self.abandon(task)
             self._settle(entry, failure)
             self._stopWorking(task)
-        elif task is not None:
-            self._settle(entry, failure)
-            cast("Deferred[Any]", task).cancel()
         else:
             if entry.lane is not None:
                 if entry.lane.heap is None:
@@ -241,7 +237,6 @@ class Dispatcher:
             self._isRerun(entry, hire)
         hire.tasks[task] = None
         hire.held += 1
-        hire.given += 1
         if self._acceptances:
             accepted = self._acceptances.pop(entry.ID, None)
             if accepted is not None:
@@ -252,8 +247,8 @@ class Dispatcher:
         if not hire.managed:
             self._run(hire, task)
             return
-        if hire.held > 1:
-            self._runsLater(hire, entry)
+        if hire.held > 1 or entry.series is not None:
+            self.lookAhead.given(hire, task)
         worker = hire.worker
         try:
             worker.accept(task)
@@ -270,16 +265,6 @@ class Dispatcher:
             if wait is not None:
                 wait.stop()
         hire.exclusive = entry.band == ALONE
-
-    def _runsLater(self, hire: Hire, entry: CallDeferred[Any]) -> None:
-        """
-        Keep the series of a call for a worker that has not started it, and watch that it starts it soon.
-        """
-        if entry.series is not None and len(self.hires) > 1:
-            self.backlog.pin(entry.series, hire)
-            hire.pins.append((hire.given, entry.series))
-        if self._watch is None:
-            self._watch = self.clock().callLater(STALL, self._look)
 
     def _run(self, hire: Hire, task: Attempt) -> None:
         """
@@ -330,10 +315,11 @@ class Dispatcher:
         """
         Let go of all timers, when nothing is left to be done.
         """
-        for timer in (self._turn, self._watch):
-            if timer is not None:
-                timer.cancel()
-        self._turn = self._watch = None
+        self.lookAhead.close()
+        self.ledger.close()
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.cancel()
         for wait in self._waits.values():
             wait.stop()
         self._waits.clear()
@@ -361,8 +347,9 @@ class Dispatcher:
         hire.state = HireState.UNFIT
         hire.unfitness = why
         self.log.error("{worker} gets no more tasks: it {why}", worker=hire.name, why=why)
+        self.lookAhead.forget(hire)
         self.backlog.unseat(hire)
-        self.recall(hire)
+        self.lookAhead.recall(hire)
         stranded = [lane for lane in self.backlog.unserved() if hire.isQualified(lane.family.series)]
         self.cancelLanes(stranded, self._hung)
         self.dispatch()
@@ -384,8 +371,12 @@ class Dispatcher:
         while hire.updates and hire.hasRoom():
             self.backlog.withdraw(hire)
             self._assign(hire, hire.updates.popleft())
-        if hire.state is HireState.ACTIVE and hire.hasRoom():
+        if hire.state is not HireState.ACTIVE:
+            return
+        if hire.hasRoom():
             self.backlog.offer(hire)
+        elif hire.offered is not None:
+            self.backlog.withdraw(hire)
 
     # Outcomes
 
@@ -402,28 +393,30 @@ class Dispatcher:
             hire.finished += 1
             hire.strikes = 0
             if hire.pins:
-                self._unpin(hire)
-        if task.deadline is not None:
-            task.deadline.stop()
-            task.deadline = None
-        if entry.current is task:
-            if type(statusResult) is tuple and statusResult[0] == "r" and len(statusResult) == 2:
-                self.ledger.settle(entry, statusResult[1])
-            else:
-                self._judge(entry, task, statusResult)
-        elif not isinstance(statusResult, tuple) or statusResult[:1] not in (("k",), (b"k",)):
-            self.ledger.late += 1
+                self.lookAhead.release(hire, task)
+        if entry.current is not task or task.arriving is not None:
+            self._dropLate(statusResult)
+        elif type(statusResult) is tuple and len(statusResult) == 2 and statusResult[0] == "r":
+            self._deliver(entry, task, statusResult[1])
+        else:
+            self._judge(entry, task, statusResult)
         if hire is not None and hire.state is not HireState.GONE:
             hire.held -= 1
             hire.exclusive = False
-            if hire.managed:
-                if hire.state is HireState.ACTIVE and not hire.updates:
-                    if hire.held < hire.worker.capacity:
-                        self.backlog.offer(hire)
-                else:
-                    self.roomAt(hire)
+            if hire.managed or hire.ready:
+                self.roomAt(hire)
             if not self._isDispatching:
                 self.dispatch()
+
+    def _dropLate(self, statusResult: Any) -> None:
+        """
+        Drop the outcome of an attempt that is over.
+        """
+        letter, value = statusResult if isinstance(statusResult, tuple) and len(statusResult) == 2 else ("?", None)
+        if letter not in ("k", b"k"):
+            self.ledger.late += 1
+        if isinstance(value, Deferred):
+            value.addErrback(lambda failure: None)
 
     def _judge(self, entry: CallDeferred[Any], task: Attempt, statusResult: Any) -> None:
         try:
@@ -431,19 +424,48 @@ class Dispatcher:
         except Exception:  # an error policy may be anybody's; the call must be settled whatever it raises
             value = Failure()
         if isinstance(value, Again):
-            self.requeue(entry, value.band)
+            self.abandon(task)
+            self.requeue(entry, value.band, value.isTimed)
         else:
-            self._settle(entry, value)
+            self._deliver(entry, task, value)
 
-    def requeue(self, entry: CallDeferred[Any], band: int) -> None:
+    def _deliver(self, entry: CallDeferred[Any], task: Attempt, value: Any) -> None:
+        """
+        Settle a call with the value of its current attempt, as soon as that is there.
+        """
+        # Hot path, watched by `bench --only reactor`.
+        if isinstance(value, Deferred):
+            task.arriving = value
+            value.addBoth(self._arrived, entry, task)
+            return
+        if task.deadline is not None:
+            task.deadline.stop()
+            task.deadline = None
+        self._settle(entry, value)
+
+    def _arrived(self, value: Any, entry: CallDeferred[Any], task: Attempt) -> None:
+        """
+        Take the value that an attempt's outcome promised. Errors are those of the call.
+        """
+        if entry.current is not task:
+            return
+        if isinstance(value, Failure):
+            task.arriving = None
+            self._judge(entry, task, ("k", None) if value.check(CancelledError) else ("e", value))
+        else:
+            self._deliver(entry, task, value)
+
+    def requeue(self, entry: CallDeferred[Any], band: int, isTimed: bool = False) -> None:
         """
         Let a call wait again, ahead of those that have not been given to a worker yet.
+
+        @param isTimed: Only for as long as its timeout.
         """
         entry.current = None
         entry.band = band
         self.backlog.push(entry, band)
         timeout = entry.options.timeout
-        if timeout is not None and entry.ID not in self._waits:
+        if isTimed and timeout is not None:
             self._waits[entry.ID] = self.deadline(timeout, lambda: self._waitedTooLong(entry))
         lane = entry.lane
         if lane is not None and lane.heap is not None and not lane.heap.groups:
@@ -465,18 +487,20 @@ class Dispatcher:
                     )
                 ),
             )
+            if self.onChange is not None:
+                self.onChange()
 
     def timedOut(self, task: Attempt) -> None:
         """
         End an attempt whose time is up.
         """
         entry = task.entry
-        self._abandon(task)
+        self.abandon(task)
         self._judge(entry, task, ("t", None))
         self._stopWorking(task)
         self.dispatch()
 
-    def _abandon(self, task: Attempt) -> None:
+    def abandon(self, task: Attempt) -> None:
         """
         Note that nobody waits for the outcome of an attempt any more.
         """
@@ -486,6 +510,8 @@ class Dispatcher:
             task.deadline = None
 
     def _stopWorking(self, task: Attempt) -> None:
+        if task.arriving is not None:
+            task.arriving.cancel()
         hire = task.hire
         if hire is not None and hire.managed:
             try:
@@ -494,56 +520,3 @@ class Dispatcher:
                 self.log.failure(
                     "{worker} raised an exception when told to cancel {task!r}", worker=hire.name, task=task
                 )
-
-    # Look-ahead
-
-    def _unpin(self, hire: Hire) -> None:
-        """
-        Let go of the series whose calls the worker has started: in its order, the one after those that are finished.
-        """
-        pins = hire.pins
-        while pins and pins[0][0] <= hire.finished + 1:
-            self.backlog.unpin(pins.popleft()[1])
-
-    def _look(self) -> None:
-        """
-        Recall what workers have not started, if they have reported nothing since the last look.
-        """
-        self._watch = None
-        again = False
-        recalled = False
-        for hire in tuple(self.hires.values()):
-            if hire.held > 1 and hire.managed and not hire.exclusive:
-                again = True
-                if hire.finished == hire.progress:
-                    recalled = self.recall(hire) or recalled
-                hire.progress = hire.finished
-        if again and self._watch is None:
-            self._watch = self.clock().callLater(STALL, self._look)
-        if recalled:
-            self.dispatch()
-
-    def recall(self, hire: Hire) -> bool:
-        """
-        Take back what a worker has not started. It costs the calls nothing.
-        """
-        if not hire.managed:
-            return False
-        tasks = hire.worker.recall()
-        for task in tasks:
-            if task.hire is not hire:
-                continue
-            task.hire = None
-            hire.tasks.pop(task, None)
-            hire.held -= 1
-            hire.given -= 1
-            entry = task.entry
-            if entry.current is task:
-                self._abandon(task)
-                entry.attempts -= 1
-                self.requeue(entry, RERUN)
-        while hire.pins and hire.pins[-1][0] > hire.given:
-            self.backlog.unpin(hire.pins.pop()[1])
-        if tasks:
-            self.roomAt(hire)
-        return bool(tasks)

@@ -6,13 +6,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
-
 from asynqueue.callinfo import describeCall
 from asynqueue.hires import HireState
 from asynqueue.scheduling.lanes import ALONE, LAST, NEXT, RERUN
 from asynqueue.statistics import OutstandingCall, Statistics, WorkerStatistics
-from asynqueue.tasks import Attempt
 
 if TYPE_CHECKING:
     from asynqueue.calls import CallDeferred
@@ -60,7 +57,7 @@ def outstanding(dispatcher: Dispatcher) -> list[OutstandingCall]:
             entry.series,
             dispatcher.ledger.stateOf(entry),
             entry.attempts,
-            entry.current.workerID if isinstance(entry.current, Attempt) else None,
+            None if entry.current is None else entry.current.workerID,
         )
         for entry in dispatcher.ledger.entries.values()
     ]
@@ -81,9 +78,9 @@ def explain(dispatcher: Dispatcher, taskID: int) -> str:
 
 def _standing(dispatcher: Dispatcher, entry: CallDeferred[Any]) -> str:
     current = entry.current
-    if isinstance(current, Deferred):
-        return "its outcome is a value that is still arriving"
-    if isinstance(current, Attempt):
+    if current is not None:
+        if current.arriving is not None:
+            return "its outcome is a value that is still arriving"
         hire = current.hire
         if hire is None:
             return "made by newTask() and not queued"

@@ -46,8 +46,9 @@ class Hire(Seat):
     @ivar tasks: The attempts that the worker has and has reported no outcome of.
     @ivar updates: Update calls that wait for the worker to have room.
     @ivar finished: How many outcomes the worker has reported.
-    @ivar given: How many attempts the worker has been given and has not given back.
-    @ivar pins: The series that are reserved for the worker: which given attempt reserves which, in their order.
+    @ivar progress: How many outcomes it had reported when that was last looked at.
+    @ivar pins: The attempts that have not been started, and keep their series for the worker.
+    @ivar exclusive: Whether the worker has an attempt that is to be alone.
     @ivar strikes: How often in a row the worker has broken its contract.
     @ivar unfitness: Why the worker gets no tasks, while it is unfit.
     @ivar farewell: Fires with the attempts left unfinished when the queue has let go of the worker.
@@ -59,7 +60,6 @@ class Hire(Seat):
         "exclusive",
         "farewell",
         "finished",
-        "given",
         "managed",
         "pins",
         "progress",
@@ -85,9 +85,8 @@ class Hire(Seat):
         self.tasks: dict[Attempt, None] = {}
         self.updates: deque[CallDeferred[Any]] = deque()
         self.finished = 0
-        self.given = 0
         self.progress = 0
-        self.pins: deque[tuple[int, Hashable]] = deque()
+        self.pins: set[Attempt] = set()
         self.strikes = 0
         self.unfitness = ""
         self.reassigns = False
@@ -127,6 +126,6 @@ class Hire(Seat):
         """
         Tell whether the worker can take another task now.
         """
-        if self.managed:
-            return self.held < (1 if self.exclusive else self.worker.capacity)
-        return self.ready
+        if self.exclusive and self.held:
+            return False
+        return self.held < self.worker.capacity if self.managed else self.ready

@@ -4,11 +4,11 @@ The ledger: every call that a queue has accepted, until its Deferred has fired, 
 States of an entry::
 
     queued ----> running ----> settled          Only the entry's current attempt can move it on. An outcome of any
-      ^  |          |  |          ^             other attempt is dropped and counted.
-      |  |          |  +-> settling             Settling: the outcome is a Deferred of the value.
-      |  |          |         |
-      |  +--cancel--)---------+--> settled
-      +---re-run----+
+      ^  |        |   |           ^             other attempt is dropped and counted.
+      |  |        |   +-> settling|             Settling: the outcome is a Deferred of the value.
+      |  |        |         | |   |
+      |  +-cancel-)---------)-+---+
+      +---re-run--+---------+
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 
 from asynqueue.collector import Collector
@@ -94,20 +94,18 @@ class Ledger:
 
     def settle(self, entry: CallDeferred[Any], value: Any) -> None:
         """
-        Let a call go, with its value, a C{Failure}, or a Deferred of either.
+        Let a call go, with its value or a C{Failure}.
         """
         # Hot path, watched by `bench --only reactor`.
-        if isinstance(value, Deferred):
-            entry.current = value
-            value.addBoth(self._arrived, entry, value)
-            return
         if isinstance(value, Failure):
             if isinstance(value.value, CancelledError):
                 self.cancelled += 1
             else:
                 self.failed += 1
         entries = self.entries
-        entries.pop(entry.ID, None)
+        if entries.pop(entry.ID, None) is None:
+            # It was made by newTask, and has never been queued.
+            self.submitted += 1
         entry.dispatcher = entry.current = entry.func = entry.args = entry.kw = entry.context = None  # type: ignore[assignment]
         if self.load is not None:
             self.load.changed(len(entries))
@@ -117,10 +115,6 @@ class Ledger:
         if not entries:
             self.onEmpty()
 
-    def _arrived(self, value: Any, entry: CallDeferred[Any], source: Deferred[Any]) -> None:
-        if entry.current is source:
-            self.settle(entry, value)
-
     def stateOf(self, entry: CallDeferred[Any]) -> CallState:
         """
         Tell where a call stands.
@@ -129,7 +123,7 @@ class Ledger:
             return CallState.SETTLED
         if entry.lane is not None or entry.current is None:
             return CallState.QUEUED
-        return CallState.SETTLING if isinstance(entry.current, Deferred) else CallState.RUNNING
+        return CallState.RUNNING if entry.current.arriving is None else CallState.SETTLING
 
     def condemn(self, lanes: Iterable[Lane], reason: Callable[[CallDeferred[Any]], BaseException]) -> None:
         """
@@ -167,3 +161,11 @@ class Ledger:
             break
         if self._condemned and self._execution is None:
             self._execution = self._clock().callLater(0, self._execute)
+
+    def close(self) -> None:
+        """
+        Let go of the timer, when no call is left.
+        """
+        execution, self._execution = self._execution, None
+        if execution is not None:
+            execution.cancel()

@@ -181,6 +181,7 @@ class Staff:
         hire.state = HireState.LEAVING
         hire.reassigns = hire.reassigns or reassign
         if not wasLeaving:
+            self._dispatcher.lookAhead.forget(hire)
             self._dispatcher.backlog.unseat(hire)
             self._recall(hire)
             self._returnUpdates(hire)
@@ -199,7 +200,7 @@ class Staff:
 
     def _recall(self, hire: Hire) -> None:
         try:
-            self._dispatcher.recall(hire)
+            self._dispatcher.lookAhead.recall(hire)
         except Exception:  # a worker may be anybody's; what it does not give back counts as running
             self._dispatcher.log.failure("{worker} raised an exception when tasks were recalled", worker=hire.name)
 

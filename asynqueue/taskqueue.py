@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, fail
@@ -22,6 +22,7 @@ from asynqueue.errors import QueueClosed, QueueFull
 from asynqueue.explanations import explain, outstanding, statistics
 from asynqueue.handler import TaskHandler, globalClock
 from asynqueue.itemqueue import CallQueue, Queue
+from asynqueue.optioned import OptionedQueue
 from asynqueue.options import DEFAULT_OPTIONS, RESERVED, CallOptions, checkedCount, checkedSeries, checkedTimeout
 from asynqueue.staff import Update
 from asynqueue.statistics import OutstandingCall, Statistics
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IConsumer, IPushProducer, IReactorTime
 
 T = TypeVar("T")
-P = ParamSpec("P")
 
 
 class TaskQueue:
@@ -209,7 +209,16 @@ class TaskQueue:
 
     # Calls
 
-    def call(self, func: Callable[..., Deferred[T] | Awaitable[T] | T], *args: Any, **kw: Any) -> Deferred[T]:
+    @overload
+    def call(self, func: Callable[..., Awaitable[T]], *args: Any, **kw: Any) -> Deferred[T]: ...
+
+    @overload
+    def call(self, func: Callable[..., T], *args: Any, **kw: Any) -> Deferred[T]: ...
+
+    @overload
+    def call(self, func: str, *args: Any, **kw: Any) -> Deferred[Any]: ...
+
+    def call(self, func: Callable[..., Any] | str, *args: Any, **kw: Any) -> Deferred[Any]:
         """
         Queue a call of C{func(*args, **kw)}.
 
@@ -334,6 +343,8 @@ class TaskQueue:
 
         Its verbs leave the function all of its keywords. Errors of its calls always arrive as failures.
 
+        @keyword ephemeral: See L{update}; of no effect on C{call}.
+        @keyword sequential: Likewise.
         @keyword priority: From 0 (first) to 9 (last), instead of C{niceness}: mapped linearly onto -20 … 20.
         @keyword idempotent: C{False} for a call that must not be run again once it may have been started: it errbacks
             L{WorkerLost} or L{asynqueue.errors.TimeoutError} where others are run again.
@@ -344,10 +355,11 @@ class TaskQueue:
         if "returnFailure" in options:
             raise TypeError("options() takes no returnFailure: errors of its calls always arrive as failures")
         given = dict(options)
+        ephemeral, sequential = bool(given.pop("ephemeral", False)), bool(given.pop("sequential", False))
         place, callOptions = optionsOf(given, explicit=True)
         if given:
             raise TypeError(f"options() does not know {', '.join(sorted(given))}")
-        return OptionedQueue(self, place, evolve(callOptions, returnFailure=True))
+        return OptionedQueue(self, place, evolve(callOptions, returnFailure=True), ephemeral, sequential)
 
     def taskDone(self, statusResult: tuple[Any, Any], task: Task, **kw: Any) -> Any:
         """
@@ -444,35 +456,3 @@ class TaskQueue:
         @param taskID: Its ID: C{outstanding()[…].ID}, or C{currentCall().ID} inside of the call.
         """
         return explain(self._dispatcher, taskID)
-
-
-class OptionedQueue:
-    """
-    The verbs of a queue, for calls with certain options. Made by L{TaskQueue.options}.
-    """
-
-    __slots__ = ("_options", "_place", "_queue")
-
-    def __init__(self, queue: TaskQueue, place: Place, options: CallOptions) -> None:
-        self._queue = queue
-        self._place = place
-        self._options = options
-
-    def call(self, func: Callable[P, Deferred[T] | Awaitable[T] | T], *args: P.args, **kw: P.kwargs) -> Deferred[T]:
-        """
-        Queue a call of C{func(*args, **kw)}.
-
-        @return: Fires with the result of the call; errors errback.
-        """
-        submit = self._queue._submit
-        return submit(func, args, kw, self._place.series, self._place.band, self._options)
-
-    def update(self, func: Callable[P, Any], *args: P.args, **kw: P.kwargs) -> Deferred[list[Any]]:
-        """
-        Have every attached worker run a call, and every worker that is attached later.
-
-        @return: Fires with the list of the results, as that of L{TaskQueue.update}.
-        """
-        if self._options.consumer is not None:
-            raise ValueError("an update cannot have a consumer")
-        return self._queue._update(func, args, kw, self._place, self._options, False, False)

@@ -60,6 +60,9 @@ class Task:
 
     d: Deferred[Any]
 
+    #: Whether the worker is to call L{started} when it starts the task.
+    tellsStart = False
+
     def __init__(
         self,
         f: Callable[..., Any],
@@ -107,6 +110,11 @@ class Task:
         The ID of the worker that has the task, if a queue has given it to one.
         """
         return None
+
+    def started(self) -> None:
+        """
+        Report that the worker has started the task.
+        """
 
     def callback(self, statusResult: tuple[Any, Any]) -> None:
         """
@@ -191,9 +199,10 @@ class Attempt(Task):
     @ivar entry: The call's entry in the ledger.
     @ivar hire: The worker's employment under which the attempt runs, until it has reported an outcome.
     @ivar deadline: The timer of the attempt, if it has one.
+    @ivar arriving: The Deferred that the value is to come from, once that is the outcome.
     """
 
-    __slots__ = ("_workerID", "deadline", "entry", "hire")
+    __slots__ = ("_workerID", "arriving", "deadline", "entry", "hire", "tellsStart")
 
     def __init__(self, entry: CallDeferred[Any], hire: Hire | None) -> None:
         # Hot path, watched by `bench --only reactor`.
@@ -204,7 +213,9 @@ class Attempt(Task):
         kw = entry.kw
         self.callTuple = (entry.func, entry.args, dict(kw) if kw else {})
         self.cancelled = False
+        self.tellsStart = False
         self.deadline: Deadline | None = None
+        self.arriving: Deferred[Any] | None = None
         self._workerID = None if hire is None else hire.ID
 
     @property
@@ -255,6 +266,14 @@ class Attempt(Task):
         The ID of the worker that has, or had, the attempt.
         """
         return self._workerID
+
+    def started(self) -> None:
+        """
+        Report that the worker has started the attempt.
+        """
+        hire = self.hire
+        if hire is not None:
+            hire.dispatcher.lookAhead.started(hire, self)
 
     def callback(self, statusResult: tuple[Any, Any]) -> None:
         """

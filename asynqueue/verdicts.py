@@ -56,13 +56,17 @@ class Policy(Protocol):
 
 class Again:
     """
-    The verdict that a call is to be run again, in a band of its own.
+    The verdict that a call is to be run again.
+
+    @ivar band: The band in which it waits for that.
+    @ivar isTimed: Whether it waits only for as long as its timeout.
     """
 
-    __slots__ = ("band",)
+    __slots__ = ("band", "isTimed")
 
-    def __init__(self, band: int) -> None:
+    def __init__(self, band: int, isTimed: bool = False) -> None:
         self.band = band
+        self.isTimed = isTimed
 
 
 def verdict(entry: CallDeferred[Any], task: Attempt, statusResult: Any, policy: Policy) -> Any:
@@ -133,7 +137,7 @@ def _notStarted(entry: CallDeferred[Any], task: Attempt, result: Any) -> Any:
         return Failure(Undeliverable(f"{callOf(entry)} was not started by {workerOf(task)}, which it was for"))
     if count > MAX_DELIVERIES:
         return Failure(Undeliverable(f"{callOf(entry)} was given to workers {count} times, and none started it"))
-    return Again(RERUN)
+    return Again(ALONE if entry.band == ALONE else RERUN)
 
 
 def _lost(entry: CallDeferred[Any], task: Attempt, result: Any) -> Any:
@@ -145,7 +149,7 @@ def _lost(entry: CallDeferred[Any], task: Attempt, result: Any) -> Any:
                 f"{_historyOf(entry)}"
             )
         )
-    if count > MAX_LOSSES or entry.attempts >= MAX_LOSSES + 1 + _undelivered(entry):
+    if count > MAX_LOSSES or _isExhausted(entry):
         return Failure(
             PoisonTask(
                 f"{callOf(entry)} is not run any more: {_historyOf(entry)}",
@@ -159,13 +163,17 @@ def _timedOut(entry: CallDeferred[Any], task: Attempt, result: Any) -> Any:
     seconds = entry.options.timeout
     limit = "" if seconds is None else f" after {seconds:g} s"
     count = _note(entry, task, Status.TIMEOUT, f"timed out{limit}")
-    if entry.options.alone or not entry.options.idempotent or count > MAX_TIMEOUTS:
+    if entry.options.alone or not entry.options.idempotent or count > MAX_TIMEOUTS or _isExhausted(entry):
         return Failure(TimeoutError(f"{callOf(entry)} timed out: {_historyOf(entry)}"))
-    return Again(RERUN)
+    return Again(RERUN, isTimed=True)
 
 
-def _undelivered(entry: CallDeferred[Any]) -> int:
-    return sum(1 for letter, _ in entry.history if letter == Status.NOT_STARTED.value)
+def _isExhausted(entry: CallDeferred[Any]) -> bool:
+    """
+    Tell whether the call may have been executed as often as it may, for whatever reasons.
+    """
+    undelivered = sum(1 for letter, _ in entry.history if letter == Status.NOT_STARTED.value)
+    return entry.attempts - undelivered > MAX_LOSSES
 
 
 _RULES: dict[Status, Callable[[CallDeferred[Any], Attempt, Any], Any]] = {

@@ -66,6 +66,13 @@ class Seat:
         self.pinned: LaneHeap | None = None
 
 
+def _isFitter(seat: Seat, other: Seat) -> bool:
+    """
+    Tell whether a seat is to be preferred: one that is idle, and of those the one that has been so longest.
+    """
+    return (bool(seat.held), seat.idleSince) < (bool(other.held), other.idleSince)
+
+
 class SeriesLanes:
     """
     The lanes of one series, and the seat that they are pinned to.
@@ -204,8 +211,9 @@ class Backlog:
         group.members += 1
         seat.group = group
         if seat.pinned is not None:
-            seat.pinned.groups = (group,)
             group.pinning.append(seat)
+            # The weights of its lanes belong to the new group.
+            fresh = True
         if left is not None and not left.members:
             self._groups.remove(left)
             fresh = True
@@ -321,17 +329,18 @@ class Backlog:
         family = self._families.get(series)
         if family is None:
             family = self._families[series] = SeriesLanes(series)
-        family.pinCount += 1
         if family.pin is None:
             family.pin = seat
             self._replace(family)
+        if family.pin is seat:
+            family.pinCount += 1
 
-    def unpin(self, series: Hashable) -> None:
+    def unpin(self, series: Hashable, seat: Seat) -> None:
         """
-        Undo one L{pin}.
+        Undo one L{pin}. Of no effect once the seat has been left.
         """
         family = self._families.get(series)
-        if family is None or family.pin is None:
+        if family is None or family.pin is not seat:
             return
         family.pinCount -= 1
         if not family.pinCount:
@@ -364,24 +373,25 @@ class Backlog:
         for group in self._groups:
             if not (group.idle or group.roomy):
                 continue
+            seat = group.idle[0] if group.idle else self._unreserved(group)
             for heap in group.heaps:
                 rank = heap.top()
-                if rank is not None and (best is None or rank < best) and (rank[0] != ALONE or self._anyIdle(heap)):
+                if rank is None or seat is None or (rank[0] == ALONE and seat.held):
+                    continue
+                if best is None or rank < best:
                     best = rank
-                    chosen = None
+                    chosen = seat
+                elif rank is best and chosen is not None and _isFitter(seat, chosen):
+                    chosen = seat
             for seat in group.pinning:
-                if seat.offered is not None and seat.pinned is not None:
-                    rank = seat.pinned.top()
-                    if rank is not None and (best is None or rank < best) and (rank[0] != ALONE or not seat.held):
-                        best = rank
-                        chosen = seat
-        if best is None:
+                if seat.offered is None or seat.pinned is None:
+                    continue
+                rank = seat.pinned.top()
+                if rank is not None and (best is None or rank < best) and not (rank[0] == ALONE and seat.held):
+                    best = rank
+                    chosen = seat
+        if best is None or chosen is None:
             return None
-        lane = best[4]
-        if chosen is None:
-            chosen = self._longestIdle(lane)
-            if chosen is None:
-                return None
         place = chosen.offered
         assert place is not None
         if place[0] is chosen:
@@ -389,26 +399,17 @@ class Backlog:
         else:
             place.remove(chosen)
         chosen.offered = None
-        return chosen, self._take(lane, chosen)
+        return chosen, self._take(best[4], chosen)
 
-    def _anyIdle(self, heap: LaneHeap) -> bool:
-        return any(group.idle for group in heap.groups)
-
-    def _longestIdle(self, lane: Lane) -> Seat | None:
+    def _unreserved(self, group: Group) -> Seat | None:
         """
-        Choose, of the seats that can serve a lane, the one that has been idle longest, or else one that has room.
+        Choose the seat of a group of which none is idle: not the one that holds least, if an item waits to be alone.
         """
-        heap = lane.heap
-        assert heap is not None
-        if len(heap.groups) == 1:
-            group = heap.groups[0]
-            if group.idle:
-                return group.idle[0]
-            return group.roomy[0] if group.roomy and lane.band != ALONE else None
-        seats = [group.idle[0] for group in heap.groups if group.idle]
-        if not seats and lane.band != ALONE:
-            seats = [group.roomy[0] for group in heap.groups if group.roomy]
-        return min(seats, key=lambda seat: seat.idleSince, default=None)
+        seat = group.roomy[0]
+        if any(rank is not None and rank[0] == ALONE for rank in [heap.top() for heap in group.heaps]):
+            reserved = min(group.roomy, key=lambda each: each.held)
+            return next((each for each in group.roomy if each is not reserved), None)
+        return seat
 
     def _take(self, lane: Lane, seat: Seat) -> Queueable:
         """

@@ -23,9 +23,10 @@ class ThreadCall(Task, Generic[T]):
     A task that stands for itself, whose Deferred can be cancelled.
 
     @ivar result: Fires with the result of the call; errors errback as L{asynqueue.errors.ThreadError}.
+    @ivar onCancel: Called with the task when the result is cancelled.
     """
 
-    __slots__ = ("_captured", "result")
+    __slots__ = ("_arriving", "_captured", "onCancel", "result")
 
     def __init__(self, f: Callable[..., Deferred[T] | T], args: tuple[Any, ...], kw: dict[str, Any]) -> None:
         if not callable(f):
@@ -33,6 +34,8 @@ class ThreadCall(Task, Generic[T]):
         super().__init__(f, args, kw, 0, None)
         self._captured = captureContext()
         self.result: Deferred[T] = Deferred(self._cancelled)
+        self.onCancel: Callable[[Task], object] | None = None
+        self._arriving: Deferred[T] | None = None
 
     @property
     def context(self) -> Captured | None:
@@ -43,16 +46,23 @@ class ThreadCall(Task, Generic[T]):
 
     def _cancelled(self, _: Deferred[T]) -> None:
         self.cancelled = True
+        if self._arriving is not None:
+            self._arriving.cancel()
+        elif self.onCancel is not None:
+            self.onCancel(self)
 
     def callback(self, statusResult: tuple[Any, Any]) -> None:
         """
-        Let the result fire, unless it has been cancelled.
+        Let the result fire, when it is there and unless it has been cancelled.
         """
         status, value = statusResult
-        if self.result.called:
-            return
         if status == "r" and isinstance(value, Deferred):
-            value.addCallbacks(self.result.callback, self._failed)
+            self._arriving = value
+            value.addCallbacks(lambda result: self.callback(("r", result)), self._failed)
+            if self.cancelled:
+                value.cancel()
+        elif self.result.called:
+            return
         elif status == "r":
             self.result.callback(value)
         elif status == "k":
@@ -60,5 +70,14 @@ class ThreadCall(Task, Generic[T]):
         else:
             self.result.errback(failureOf(value))
 
+    def errback(self, failure: Failure | BaseException) -> None:
+        """
+        Let the result fail.
+        """
+        if not self.result.called:
+            self.result.errback(failure)
+
     def _failed(self, failure: Failure) -> None:
-        self.result.errback(failureOf(errorText(exceptionOf(failure), ThreadError)))
+        self.errback(
+            failure if failure.check(CancelledError) else failureOf(errorText(exceptionOf(failure), ThreadError))
+        )

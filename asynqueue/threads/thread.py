@@ -42,13 +42,14 @@ class WorkerThread:
     Its methods are for the reactor's thread.
 
     @ivar thread: The thread itself.
+    @ivar running: The task that it is running. Only the thread sets it.
     """
 
     def __init__(
         self,
         reactor: Any,
         reporting: Callable[[], object],
-        completed: Callable[[Task, tuple[str, Any]], object],
+        completed: Callable[[Task, tuple[str, Any] | None], object],
         reported: Callable[[int], object],
         ended: Callable[[WorkerThread], object],
         name: str = "asynqueue",
@@ -56,7 +57,8 @@ class WorkerThread:
         """
         @param reactor: Provides C{IReactorFromThreads} and C{IReactorTime}.
         @param reporting: Called each time before some tasks are given their outcomes.
-        @param completed: Called with each task that has been run, and its outcome.
+        @param completed: Called with each task that has been run, and its outcome; and before that with C{None}, for a
+            task that is to tell when it is started.
         @param reported: Called with the number of tasks each time after some have been given their outcomes.
         @param ended: Called with this object when the thread has come to its end.
         """
@@ -66,7 +68,8 @@ class WorkerThread:
         self._reported = reported
         self._ended = ended
         self._tasks: deque[Task] = deque()
-        self._outcomes: deque[tuple[Task, tuple[str, Any]]] = deque()
+        self._outcomes: deque[tuple[Task, tuple[str, Any] | None]] = deque()
+        self.running: Task | None = None
         self._wake = threading.Lock()
         self._wake.acquire()
         self._isSignalled = False
@@ -108,7 +111,7 @@ class WorkerThread:
 
     def abandon(self) -> list[Task]:
         """
-        Come to an end as soon as the task at hand returns, if it ever does. Nothing is reported of it.
+        Come to an end as soon as the task at hand returns, if it ever does, and report it then.
 
         @return: The tasks that have not been started.
         """
@@ -123,21 +126,31 @@ class WorkerThread:
         outcomes = self._outcomes
         wait = self._wake.acquire
         while True:
+            isEnding = self._isEnding
             try:
                 task = next_()
             except IndexError:
-                if self._isEnding:
+                if isEnding:
                     break
                 wait()
                 continue
+            self.running = task
+            if task.tellsStart:
+                outcomes.append((task, None))
+                self._signal()
             outcomes.append((task, perform(task)))
+            self.running = None
             del task
+            if not self._isSignalled:
+                self._signal()
             if self._isAbandoned:
                 break
-            if not self._isSignalled:
-                self._isSignalled = True
-                self._reactor.callFromThread(self._drain)
         self._reactor.callFromThread(self._finish)
+
+    def _signal(self) -> None:
+        if not self._isSignalled:
+            self._isSignalled = True
+            self._reactor.callFromThread(self._drain)
 
     def _drain(self) -> None:
         """
@@ -146,15 +159,14 @@ class WorkerThread:
         # Hot path, watched by `bench --only threads`. The flag goes down before the deque is read: what the thread adds
         # after the last look, it signals anew.
         self._isSignalled = False
-        if self._isAbandoned:
-            return
         outcomes = self._outcomes
         completed = self._completed
         self._reporting()
         until = monotonic() + TURN
         number = 0
         while outcomes:
-            completed(*outcomes.popleft())
+            task, outcome = outcomes.popleft()
+            completed(task, outcome)
             number += 1
             if not number & 15 and monotonic() > until:
                 break
@@ -165,7 +177,7 @@ class WorkerThread:
 
     def _finish(self) -> None:
         self._drain()
-        if self._outcomes and not self._isAbandoned:
+        if self._outcomes:
             # The turn was over before all had been reported.
             self._reactor.callLater(0, self._finish)
             return

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from asynqueue.deferreds.context import runInContext
+from asynqueue.errors import WorkerLost
 from asynqueue.interfaces import IManagedWorker
 from asynqueue.options import checkedTimeout
 from asynqueue.scheduling.window import Window
@@ -135,6 +136,8 @@ class ThreadWorker:
         first = bool(kw.pop("doNext", False))
         kw.pop("raw", None)
         call: ThreadCall[T] = ThreadCall(f, args, kw)
+        call.onCancel = self.cancel
+        self._tasks[call] = None
         self._living().submit(call, first)
         return call.result
 
@@ -157,27 +160,45 @@ class ThreadWorker:
         self._elapsed = now - self._busySince
         self._busySince = now
 
-    def _completed(self, task: Task, outcome: tuple[str, Any]) -> None:
+    def _completed(self, task: Task, outcome: tuple[str, Any] | None) -> None:
         """
         Give a task its outcome.
         """
         # Hot path, watched by `bench --only threads`.
+        if outcome is None:
+            task.started()
+            return
         self._tasks.pop(task, None)
         if self._writeOffs:
             writeOff = self._writeOffs.pop(task, None)
             if writeOff is not None:
                 writeOff.cancel()
+        if task is self._stuck:
+            self._stuck = None
+            self._setUnfitness("")
         result = outcome[1]
         if isinstance(result, CoroutineType):
-            outcome = ("r", runInContext(task.context, task, Deferred.fromCoroutine, (result,), {}))
+            outcome = self._awaited(task, result)
         task.callback(outcome)
+
+    def _awaited(self, task: Task, result: CoroutineType[Any, Any, Any]) -> tuple[str, Any]:
+        """
+        Run a coroutine that a call has returned, in the reactor.
+        """
+        if task.cancelled:
+            result.close()
+            return ("k", None)
+        return ("r", runInContext(task.context, task, Deferred.fromCoroutine, (result,), {}))
 
     def _reported(self, number: int) -> None:
         """
         Note the rate at which tasks finish, and let those go on who wait for that.
         """
         if number:
+            before = self._window.size
             self._window.finished(number, self._elapsed)
+            if self._window.size < before and self._attendant is not None:
+                self._attendant()
         if self._readiness.waiters and len(self._tasks) < self.capacity:
             self._readiness.ready()
         if self._isStopping and not self._tasks:
@@ -195,31 +216,35 @@ class ThreadWorker:
         Put another thread in the place of one that a task holds, if there may be another.
         """
         del self._writeOffs[task]
-        if task is not next(iter(self._tasks), None):
-            # It has not been started, and its turn to be passed over comes when the one before it is done with.
-            self._writeOffs[task] = self._reactor.callLater(self._grace, self._writeOff, task)
-            return
-        if self._strays and not self._isStopping:
-            self.unfitness = "is stuck in calls that do not return"
+        if self._thread is None or self._thread.running is not task:
+            # It has not been started, or has just returned: its turn to be passed over, or reported, comes by itself.
+            if task in self._tasks:
+                self._writeOffs[task] = self._reactor.callLater(self._grace, self._writeOff, task)
+        elif self._strays and not self._isStopping:
             self._stuck = task
-            self._attend()
-            return
-        self._replaceThread(task)
+            self._setUnfitness("is stuck in calls that do not return")
+        else:
+            self._replaceThread(task)
 
     def _replaceThread(self, task: Task) -> None:
+        """
+        Let a thread go that a task holds, and have another one run what it has not started.
+        """
         stray = self._thread
         assert stray is not None
         self._thread = None
         self._strays.add(stray)
-        del self._tasks[task]
+        self._tasks.pop(task, None)
         for waiting in stray.abandon():
             self._living().submit(waiting)
         task.callback(("k", None))
         self._reported(0)
 
-    def _attend(self) -> None:
-        if self._attendant is not None:
-            self._attendant()
+    def _setUnfitness(self, unfitness: str) -> None:
+        if unfitness != self.unfitness:
+            self.unfitness = unfitness
+            if self._attendant is not None:
+                self._attendant()
 
     def recall(self) -> list[Task]:
         """
@@ -229,12 +254,12 @@ class ThreadWorker:
             return []
         recalled = []
         for task in self._thread.recall():
-            if task in self._tasks:
-                del self._tasks[task]
-                recalled.append(task)
-            else:
+            if isinstance(task, ThreadCall):
                 # It came past the queue and stays.
                 self._thread.submit(task)
+            else:
+                del self._tasks[task]
+                recalled.append(task)
         for task in recalled:
             writeOff = self._writeOffs.pop(task, None)
             if writeOff is not None:
@@ -268,9 +293,7 @@ class ThreadWorker:
             stuck, self._stuck = self._stuck, None
             if stuck is not None and stuck in self._tasks:
                 self._replaceThread(stuck)
-            if self.unfitness:
-                self.unfitness = ""
-                self._attend()
+            self._setUnfitness("")
         elif thread is self._thread:
             self._thread = None
             self._ends.ready()
@@ -279,16 +302,20 @@ class ThreadWorker:
         """
         Let go of the thread, which ends when the call that it is running returns, and give back all tasks.
         """
-        tasks = self.tasks
-        self._tasks.clear()
-        for task in tasks:
-            task.cancelled = True
+        held, self._tasks = self._tasks, {}
         writeOffs, self._writeOffs = self._writeOffs, {}
         for writeOff in writeOffs.values():
             writeOff.cancel()
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.abandon()
+        tasks = []
+        for task in held:
+            task.cancelled = True
+            if isinstance(task, ThreadCall):
+                task.errback(WorkerLost(f"{task!r} was left unfinished by its thread; it may have run"))
+            else:
+                tasks.append(task)
         self._readiness.ready()
         self._ends.ready()
         return tasks

@@ -116,6 +116,8 @@ class AsyncWorker:
     def _start(self, task: Task) -> None:
         # Hot path, watched by `bench --only reactor`.
         self._current = task
+        if task.tellsStart:
+            task.started()
         func, args, kw = task.callTuple
         try:
             result = runInContext(task.context, task, func, args, kw)
@@ -132,11 +134,16 @@ class AsyncWorker:
     def _await(self, task: Task, result: Any) -> None:
         if isinstance(result, CoroutineType):
             result = runInContext(task.context, task, Deferred.fromCoroutine, (result,), {})
-        self._inner = result
+        if self._current is task:
+            self._inner = result
         result.addBoth(self._arrived, task)
+        if task.cancelled or self._current is not task:
+            # It was cancelled, or the worker crashed, while the call was making the Deferred.
+            result.cancel()
 
     def _arrived(self, result: Any, task: Task) -> None:
-        self._inner = None
+        if self._current is task:
+            self._inner = None
         self._finish(task, _failed(result) if isinstance(result, Failure) else ("r", result))
 
     def _finish(self, task: Task, outcome: tuple[str, Any]) -> None:

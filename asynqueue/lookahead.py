@@ -1,0 +1,118 @@
+"""
+Look-ahead: what workers hold that they have not started, kept in order and not kept for long.
+
+A managed worker may hold several tasks, and starts them in order. So that the order of a series is kept among workers,
+the calls of a series that have not been started are all with one worker: while there are some, the series is pinned to
+it. And since a task may turn out long, a worker that has reported nothing for a while gives back what it has not
+started.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from asynqueue.scheduling.lanes import ALONE, RERUN
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall
+
+    from asynqueue.dispatch import Dispatcher
+    from asynqueue.hires import Hire
+    from asynqueue.tasks import Attempt
+
+#: How long, in seconds, a worker that looks ahead may report nothing before what it has not started is recalled.
+STALL = 0.005
+
+
+class LookAhead:
+    """
+    Pins series to workers, and recalls what is stuck.
+    """
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self._watch: IDelayedCall | None = None
+
+    def given(self, hire: Hire, task: Attempt) -> None:
+        """
+        Keep the series of a call for a managed worker until it has started the call, and watch that it does so soon.
+        """
+        if task.series is not None and hire.group is not None and not task.options.alone:
+            self._dispatcher.backlog.pin(task.series, hire)
+            hire.pins.add(task)
+            # With only one worker it makes no difference, and a thread would have to tell the reactor.
+            task.tellsStart = len(self._dispatcher.hires) > 1
+        if hire.held > 1 and self._watch is None:
+            self._watch = self._dispatcher.clock().callLater(STALL, self._look)
+
+    def started(self, hire: Hire, task: Attempt) -> None:
+        """
+        Note that a worker has started a task.
+        """
+        if task in hire.pins:
+            self.release(hire, task)
+            self._dispatcher.dispatch()
+
+    def release(self, hire: Hire, task: Attempt) -> None:
+        """
+        Let go of the series of a task that a worker has started, or has not any more.
+        """
+        if task in hire.pins:
+            hire.pins.remove(task)
+            self._dispatcher.backlog.unpin(task.series, hire)
+
+    def forget(self, hire: Hire) -> None:
+        """
+        Let go of all series that are kept for a worker.
+        """
+        for task in list(hire.pins):
+            self.release(hire, task)
+
+    def _look(self) -> None:
+        """
+        Recall what workers have not started, if they have reported nothing since the last look.
+        """
+        self._watch = None
+        again = False
+        recalled = False
+        for hire in tuple(self._dispatcher.hires.values()):
+            if hire.held > 1 and hire.managed and not hire.exclusive:
+                again = True
+                if hire.finished == hire.progress:
+                    recalled = self.recall(hire) or recalled
+                hire.progress = hire.finished
+        if again and self._watch is None:
+            self._watch = self._dispatcher.clock().callLater(STALL, self._look)
+        if recalled:
+            self._dispatcher.dispatch()
+
+    def recall(self, hire: Hire) -> bool:
+        """
+        Take back what a worker has not started. It costs the calls nothing.
+        """
+        if not hire.managed:
+            return False
+        tasks = hire.worker.recall()
+        for task in tasks:
+            if task.hire is not hire:
+                continue
+            task.hire = None
+            hire.tasks.pop(task, None)
+            hire.held -= 1
+            self.release(hire, task)
+            entry = task.entry
+            if entry.current is task:
+                self._dispatcher.abandon(task)
+                entry.attempts -= 1
+                self._dispatcher.requeue(entry, ALONE if entry.band == ALONE else RERUN)
+        if tasks:
+            self._dispatcher.roomAt(hire)
+        return bool(tasks)
+
+    def close(self) -> None:
+        """
+        Let go of the timer.
+        """
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.cancel()
