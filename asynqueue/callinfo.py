@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 import traceback
 from collections.abc import Mapping, Sequence
+from functools import partial
 from os.path import dirname
 from types import TracebackType
 from typing import Any
@@ -49,14 +50,18 @@ def functionName(func: object) -> str:
     """
     Return the name of a callable, as a reader of the source would know it.
     """
+    while isinstance(func, partial):
+        func = func.func
+    if isinstance(func, str):
+        return func
     for name in ("__qualname__", "__name__"):
-        value = getattr(func, name, None)
+        try:
+            value = getattr(func, name, None)
+        except Exception:  # whatever a foreign __getattr__ raises, the text is only for people
+            value = None
         if isinstance(value, str):
             return value.replace("<locals>.", "")
-    wrapped = getattr(func, "func", None)
-    if wrapped is not None and wrapped is not func:
-        return functionName(wrapped)
-    return func if isinstance(func, str) else safeRepr(func, 200)
+    return safeRepr(func, 200)
 
 
 def describeCall(func: object, args: Sequence[Any] = (), kw: Mapping[str, Any] | None = None) -> str:

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from asynqueue.callinfo import describeCall, describeException, safeRepr
 from asynqueue.calls import CallDeferred
-from asynqueue.errors import ImplementationError
+from asynqueue.errors import ImplementationError, QueueClosed
 from asynqueue.failures import exceptionOf, failureOf
 from asynqueue.tasks import Attempt, Task
 from asynqueue.verdicts import Again, callOf, verdict
@@ -141,6 +141,8 @@ class ErrorPolicy:
         if known is not None:
             known.history = entry.history
         if isinstance(value, Again):
+            if not dispatcher.isOpen:
+                return Failure(QueueClosed(f"{callOf(entry)} is not run again: the queue is shut down"))
             dispatcher.ledger.admit(entry)
             dispatcher.requeue(entry, value.band)
             dispatcher.dispatch()

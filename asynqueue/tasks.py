@@ -97,6 +97,13 @@ class Task:
             return NotImplemented
         return self.priority < other.priority
 
+    def __gt__(self, other: object) -> bool:
+        if other is None:
+            return False
+        if not isinstance(other, Task):
+            return NotImplemented
+        return self.priority > other.priority
+
     @property
     def context(self) -> Captured | None:
         """
