@@ -4,10 +4,12 @@ Back-pressure: telling those who make calls when there is room for more.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IPushProducer
+from twisted.logger import Logger
 
 from asynqueue.errors import QueueClosed
 
@@ -20,14 +22,17 @@ class BackPressure:
     Holds back who asks for room, and a push producer of calls, while as many calls wait as may.
     """
 
+    log = Logger(namespace="asynqueue")
+
     def __init__(self, dispatcher: Dispatcher, maxPending: int | None) -> None:
         self._dispatcher = dispatcher
         self._maxPending = maxPending
-        self._waiters: list[Deferred[None]] = []
+        self._waiters: deque[Deferred[None]] = deque()
         self._producer: IPushProducer | None = None
         self._isPaused = False
+        self._isWaking = False
         if maxPending is not None:
-            dispatcher.onChange = self._shrunk
+            dispatcher.onChange = self._changed
 
     def _hasRoom(self) -> bool:
         return self._maxPending is None or self._dispatcher.backlog.waiting < self._maxPending
@@ -70,26 +75,38 @@ class BackPressure:
         """
         if self._producer is not None and not self._isPaused and not self._hasRoom():
             self._isPaused = True
-            self._producer.pauseProducing()
+            self._tell("pauseProducing")
 
-    def _shrunk(self) -> None:
+    def _changed(self) -> None:
         """
-        Note that there may be room again.
+        Note that there may be room again, or none any more.
         """
+        if self._isWaking:
+            # Somebody who has been woken has made a call; the loop below goes on when he returns.
+            return
+        self._isWaking = True
         while self._waiters and self._hasRoom():
-            self._waiters.pop(0).callback(None)
-        waiting = self._dispatcher.backlog.waiting
-        if self._isPaused and self._producer is not None and waiting <= (self._maxPending or 0) // 2:
+            self._waiters.popleft().callback(None)
+        self._isWaking = False
+        if self._isPaused and self._dispatcher.backlog.waiting <= (self._maxPending or 0) // 2:
             self._isPaused = False
-            self._producer.resumeProducing()
+            self._tell("resumeProducing")
+        self.grown()
+
+    def _tell(self, what: str) -> None:
+        producer = self._producer
+        if producer is not None:
+            try:
+                getattr(producer, what)()
+            except Exception:  # a producer may be anybody's; the queue and its callers go on
+                self.log.failure("{producer!r} raised in {what}", producer=producer, what=what)
 
     def close(self) -> None:
         """
         Tell everybody that there will be no more room.
         """
-        waiters, self._waiters = self._waiters, []
+        waiters, self._waiters = self._waiters, deque()
         for waiter in waiters:
             waiter.errback(QueueClosed("there will be no more room: the queue is shut down"))
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            producer.stopProducing()
+        self._tell("stopProducing")
+        self._producer = None

@@ -21,19 +21,29 @@ TRACEBACK_LIMIT = 64 * 1024
 CHAIN_LIMIT = 20
 FRAME_LIMIT = 100
 
+#: How many exceptions of a group are shown, and how deep groups within groups.
+GROUP_WIDTH = 15
+GROUP_DEPTH = 3
+
 _PACKAGE = dirname(__file__)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def printable(text: str, limit: int) -> str:
     """
-    Return a text with control characters and lone surrogates escaped, and with its middle left out beyond C{limit}.
+    Return a text with control characters and lone surrogates escaped, with its middle left out beyond C{limit}.
     """
-    if len(text) > limit:
-        half = limit // 2
-        text = f"{text[:half]} … {len(text) - 2 * half} characters left out … {text[-half:]}"
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    cut = _shortened(text, limit)
+    cut = cut.encode("utf-8", "backslashreplace").decode("utf-8")
+    return _shortened(_CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", cut), limit)
+
+
+def _shortened(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    mark = f" … {len(text)} characters in all … "
+    half = max(0, (limit - len(mark)) // 2)
+    return f"{text[:half]}{mark}{text[len(text) - half :]}"[:limit]
 
 
 def safeRepr(value: object, limit: int = ARGUMENT_LIMIT) -> str:
@@ -77,10 +87,9 @@ def _withoutOurFrames(trace: TracebackType | None) -> TracebackType | None:
     """
     Skip the frames at the beginning that say how this library came to call the function.
     """
-    inner = trace
-    while inner is not None and inner.tb_frame.f_code.co_filename.startswith(_PACKAGE):
-        inner = inner.tb_next
-    return trace if inner is None else inner
+    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        trace = trace.tb_next
+    return trace
 
 
 def describeException(error: BaseException) -> str:
@@ -106,11 +115,50 @@ def describeException(error: BaseException) -> str:
     if link is not None:
         parts.append("(more exceptions came before)\n\n")
     for each, joint in reversed(links):
-        trace = _withoutOurFrames(each.__traceback__)
-        try:
-            text = "".join(traceback.format_exception(type(each), each, trace, limit=-FRAME_LIMIT, chain=False))
-        except Exception as problem:  # a class that breaks its own formatting must not break the report of it
-            text = f"{type(each).__name__} (its text cannot be had: {type(problem).__name__})\n"
+        text = _describeOne(each)
         parts.append(printable(text, TRACEBACK_LIMIT if len(links) == 1 else TRACEBACK_LIMIT // 4))
         parts.append(joint)
     return printable("".join(parts), TRACEBACK_LIMIT)
+
+
+def _describeOne(error: BaseException, depth: int = 0) -> str:
+    """
+    Return the traceback of an exception by itself. C{traceback} would first go through all that it is linked with.
+    """
+    trace = _withoutOurFrames(error.__traceback__)
+    try:
+        frames = traceback.format_tb(trace, limit=-FRAME_LIMIT)
+    except Exception as problem:  # a loader that breaks must not break the report
+        frames = [f"  (the frames cannot be had: {type(problem).__name__})\n"]
+    lines = ["Traceback (most recent call last):\n", *frames] if frames else []
+    lines += _lastLines(error)
+    if isinstance(error, BaseExceptionGroup) and depth < GROUP_DEPTH:
+        for each in error.exceptions[:GROUP_WIDTH]:
+            inner = printable(_describeOne(each, depth + 1), TRACEBACK_LIMIT // GROUP_WIDTH)
+            lines += [f"  | {line}\n" for line in ["-" * 16, *inner.splitlines()]]
+        if len(error.exceptions) > GROUP_WIDTH:
+            lines.append(f"  | and {len(error.exceptions) - GROUP_WIDTH} more exceptions\n")
+    return "".join(lines)
+
+
+def _lastLines(error: BaseException) -> list[str]:
+    """
+    Return the lines that name an exception, with its message and notes.
+    """
+    kind = type(error)
+    name = (
+        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    )
+    try:
+        if isinstance(error, SyntaxError):
+            return traceback.format_exception_only(kind, error)
+        message = printable(str(error), TRACEBACK_LIMIT)
+    except Exception as problem:  # whatever a foreign __str__ raises, the text is only for people
+        message = f"<its text cannot be had: {type(problem).__name__}>"
+    lines = [f"{name}: {message}\n" if message else f"{name}\n"]
+    notes = getattr(error, "__notes__", None)
+    if isinstance(notes, list | tuple):
+        lines += [
+            f"{printable(note, ARGUMENT_LIMIT) if isinstance(note, str) else safeRepr(note)}\n" for note in notes[:20]
+        ]
+    return lines

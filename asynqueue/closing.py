@@ -45,7 +45,8 @@ class Closing:
         self._dispatcher = dispatcher
         self._staff = staff
         self._waiters: list[Deferred[list[Task]]] = []
-        self._left: list[Task] = []
+        self._drains = True
+        self._before = 0
         self._deadlines: list[Deadline] = []
 
     def shutdown(self, drain: bool, deadline: float | None) -> Deferred[list[Task]]:
@@ -58,20 +59,19 @@ class Closing:
         """
         done: Deferred[list[Task]] = Deferred()
         if self.phase is Phase.CLOSED:
-            done.callback(list(self._left))
+            done.callback(self._left())
             return done
         self._waiters.append(done)
         if self.phase is Phase.OPEN:
             self.phase = Phase.DRAINING
             self._dispatcher.isOpen = False
-            self._dispatcher.onHiresChange = self._refuseUnserved
+            self._before = len(self._staff.unfinished)
+            self._dispatcher.onHiresChange = self._changed
             self._dispatcher.ledger.onEmpty = self._settled
         if deadline is not None:
             self._deadlines.append(self._dispatcher.deadline(deadline, self._timeIsUp))
-        if drain:
-            self._refuseUnserved()
-        else:
-            self._refuse(list(self._dispatcher.backlog.lanes()))
+        self._drains = self._drains and drain
+        self._changed()
         self._settled()
         return done
 
@@ -79,17 +79,20 @@ class Closing:
         if lanes:
             self._dispatcher.cancelLanes(lanes, _refused)
 
-    def _refuseUnserved(self) -> None:
+    def _changed(self) -> None:
         """
-        Refuse the queued calls that no attached worker can run.
+        Refuse the queued calls that are not to be run, or that no attached worker can run, and see whether all is done.
         """
-        self._refuse(self._dispatcher.backlog.unserved())
+        backlog = self._dispatcher.backlog
+        self._refuse(backlog.unserved() if self._drains else list(backlog.lanes()))
+        self._workerGone()
 
     def _timeIsUp(self) -> None:
         """
         Crash what is still there.
         """
-        self._refuse(list(self._dispatcher.backlog.lanes()))
+        self._drains = False
+        self._changed()
         for hire in list(self._dispatcher.hires.values()):
             self._dismiss(hire, crash=True)
         for entry in list(self._dispatcher.ledger.entries.values()):
@@ -108,14 +111,13 @@ class Closing:
             self._workerGone()
 
     def _dismiss(self, hire: Any, crash: bool = False) -> None:
-        farewell = self._staff.dismiss(hire, crash=crash)
-        farewell.addCallback(self._workerGone)
+        self._staff.dismiss(hire, crash=crash)
 
-    def _workerGone(self, unfinished: list[Task] | None = None) -> None:
-        for task in unfinished or ():
-            if not any(task is known for known in self._left):
-                self._left.append(task)
-        if self.phase is Phase.STOPPING and not self._dispatcher.hires:
+    def _workerGone(self) -> None:
+        """
+        Tell everybody once the last worker is gone.
+        """
+        if self.phase is Phase.STOPPING and self._staff.isGone:
             self.phase = Phase.CLOSED
             for deadline in self._deadlines:
                 deadline.stop()
@@ -123,7 +125,10 @@ class Closing:
             self._dispatcher.close()
             waiters, self._waiters = self._waiters, []
             for waiter in waiters:
-                waiter.callback(list(self._left))
+                waiter.callback(self._left())
+
+    def _left(self) -> list[Task]:
+        return self._staff.unfinished[self._before :]
 
 
 def _refused(entry: CallDeferred[Any]) -> QueueShutdown:

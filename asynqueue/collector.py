@@ -44,8 +44,9 @@ class Collector:
         Take what there is out of the collector's sight, since C{count} calls are outstanding.
         """
         if not self._froze and gc.isenabled():
-            # If the application has frozen its own objects, thawing ours would thaw those.
-            self._froze = gc.get_freeze_count() == 0
+            # If the application has frozen its own objects, thawing ours would thaw those. Some versions of CPython
+            # begin with a few hundred that are frozen.
+            self._froze = gc.get_freeze_count() < 10_000
         if gc.isenabled():
             gc.freeze()
         self._aim(count)

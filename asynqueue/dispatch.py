@@ -57,7 +57,8 @@ class Dispatcher:
     @ivar hires: The workers, by ID.
     @ivar lookAhead: Cares for what workers hold and have not started.
     @ivar isOpen: Whether calls are accepted.
-    @ivar onChange: Called whenever the number of waiting calls may have become less.
+    @ivar onChange: Called whenever the number of waiting calls has changed otherwise than by a new call.
+    @ivar onFit: Called with each worker that has become fit again.
     @ivar onHiresChange: Called whenever the workers or their qualifications have changed.
     """
 
@@ -77,6 +78,7 @@ class Dispatcher:
         self.lookAhead = LookAhead(self)
         self.onChange: Callable[[], object] | None = None
         self.onHiresChange: Callable[[], object] | None = None
+        self.onFit: Callable[[Hire], object] | None = None
         self.clock = clock
         self._givenMonotonic = monotonicClock
         self._isDispatching = False
@@ -106,7 +108,7 @@ class Dispatcher:
         if not self._isDispatching:
             self.dispatch()
         lane = entry.lane
-        if lane is not None and lane.heap is not None and not lane.heap.groups:
+        if lane is not None and lane.heaps == ():
             self._nobodyServes(entry)
 
     def whenAssigned(self, entry: CallDeferred[Any]) -> Deferred[Any]:
@@ -135,7 +137,7 @@ class Dispatcher:
             self.backlog.discard(entry)
             self._settle(entry, Failure(self._hung(entry)))
         elif entry.series not in self._parked and (self.hires or entry.series is not None):
-            self._parked.add(entry.series)
+            self._parked = {series for series in self._parked if self.backlog.lanesOf(series)} | {entry.series}
             self.log.warn(
                 "No attached worker is qualified for series {series!r}: its calls wait until one is.",
                 series=entry.series,
@@ -161,7 +163,7 @@ class Dispatcher:
             self._stopWorking(task)
         else:
             if entry.lane is not None:
-                if entry.lane.heap is None:
+                if entry.lane.heaps is None:
                     self.ledger.condemned -= 1
                 self.backlog.discard(entry)
             for hire in self.hires.values():
@@ -289,8 +291,19 @@ class Dispatcher:
     def _ready(self, _: object, hire: Hire) -> None:
         if not hire.ready:
             hire.ready = True
+            for task in [task for task in hire.tasks if task.cancelled]:
+                self._forget(hire, task)
             self.roomAt(hire)
             self.dispatch()
+
+    def _forget(self, hire: Hire, task: Attempt) -> None:
+        """
+        Count an attempt that is over as gone from a worker that has said it is ready for more.
+        """
+        if hire.tasks.pop(task, 0) is None:
+            hire.held -= 1
+            task.hire = None
+            self.roomAt(hire)
 
     def _unready(self, failure: Failure, hire: Hire, task: Attempt) -> None:
         self._broken(hire, task, failure, "failed to get ready after")
@@ -337,6 +350,8 @@ class Dispatcher:
             hire.state = HireState.ACTIVE
             hire.unfitness = ""
             self.seat(hire)
+            if self.onFit is not None:
+                self.onFit(hire)
         self.roomAt(hire)
         self.dispatch()
 
@@ -351,7 +366,7 @@ class Dispatcher:
         self.backlog.unseat(hire)
         self.lookAhead.recall(hire)
         stranded = [lane for lane in self.backlog.unserved() if hire.isQualified(lane.family.series)]
-        self.cancelLanes(stranded, self._hung)
+        self.cancelLanes(stranded, lambda entry: WorkerHung(f"{callOf(entry)} cannot be run: {hire.name} {why}"))
         self.dispatch()
 
     def seat(self, hire: Hire) -> None:
@@ -368,7 +383,7 @@ class Dispatcher:
         Use the room that a worker has: for an update first.
         """
         # Hot path, watched by `bench --only reactor`.
-        while hire.updates and hire.hasRoom():
+        while hire.updates and hire.hasRoom() and hire.state in (HireState.JOINING, HireState.ACTIVE):
             self.backlog.withdraw(hire)
             self._assign(hire, hire.updates.popleft())
         if hire.state is not HireState.ACTIVE:
@@ -417,12 +432,16 @@ class Dispatcher:
             self.ledger.late += 1
         if isinstance(value, Deferred):
             value.addErrback(lambda failure: None)
+            value.cancel()
 
     def _judge(self, entry: CallDeferred[Any], task: Attempt, statusResult: Any) -> None:
         try:
             value = verdict(entry, task, statusResult, self.policy)
         except Exception:  # an error policy may be anybody's; the call must be settled whatever it raises
             value = Failure()
+        if statusResult[:1] in (("e",), (b"e",)) and not isinstance(value, Failure):
+            # The error policy has made a value of it.
+            self.ledger.failed += 1
         if isinstance(value, Again):
             self.abandon(task)
             self.requeue(entry, value.band, value.isTimed)
@@ -468,15 +487,17 @@ class Dispatcher:
         if isTimed and timeout is not None:
             self._waits[entry.ID] = self.deadline(timeout, lambda: self._waitedTooLong(entry))
         lane = entry.lane
-        if lane is not None and lane.heap is not None and not lane.heap.groups:
+        if lane is not None and lane.heaps == ():
             self._nobodyServes(entry)
+        if self.onChange is not None:
+            self.onChange()
         if self.onHiresChange is not None:
             # A call may have come back that nobody who is still here can run.
             self.onHiresChange()
 
     def _waitedTooLong(self, entry: CallDeferred[Any]) -> None:
         del self._waits[entry.ID]
-        if entry.lane is not None and entry.lane.heap is not None:
+        if entry.lane is not None and entry.lane.heaps is not None:
             self.backlog.discard(entry)
             self.ledger.settle(
                 entry,
@@ -513,7 +534,12 @@ class Dispatcher:
         if task.arriving is not None:
             task.arriving.cancel()
         hire = task.hire
-        if hire is not None and hire.managed:
+        if hire is None:
+            return
+        if not hire.managed:
+            if hire.ready:
+                self._forget(hire, task)
+        else:
             try:
                 hire.worker.cancel(task)
             except Exception:  # a worker may be anybody's; the call is settled already

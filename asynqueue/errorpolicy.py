@@ -14,9 +14,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import ReactorNotRunning
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from asynqueue.callinfo import describeCall, describeException, safeRepr
+from asynqueue.callinfo import TRACEBACK_LIMIT, describeCall, describeException, printable, safeRepr
 from asynqueue.calls import CallDeferred
 from asynqueue.errors import ImplementationError, QueueClosed
 from asynqueue.failures import exceptionOf, failureOf
@@ -36,7 +37,11 @@ STOP_DELAY = 1.0
 class ErrorPolicy:
     """
     Makes of errors what the settings of a queue say.
+
+    What it logs goes to the loggers C{asynqueue} of both C{logging}, as in 0.9.9, and C{twisted.logger}.
     """
+
+    log = Logger(namespace="asynqueue")
 
     def __init__(
         self,
@@ -63,9 +68,12 @@ class ErrorPolicy:
         if self._returnsFailure if returnFailure is None else returnFailure:
             return failureOf(result)
         text = describeException(exceptionOf(result)) if isinstance(result, Failure) else str(result)
+        text = printable(text, TRACEBACK_LIMIT)
         if self._warns:
             call = describeCall(entry.func, entry.args, entry.kw)
-            self._logger.error("%s", f"{call}: {text}" if self._isVerbose else text)
+            said = f"{call}: {text}" if self._isVerbose else text
+            self._logger.error("%s", said)
+            self.log.error("{said}", said=said)
         else:
             self._alarm(text, entry)
         return text
@@ -114,6 +122,7 @@ class ErrorPolicy:
     def _finished(self, result: Any, call: str) -> Any:
         shown = result.getErrorMessage() if isinstance(result, Failure) else safeRepr(result)
         self._logger.info("%s", f"{call} -> {shown}")
+        self.log.info("{call} -> {shown}", call=call, shown=shown)
         return result
 
     def taskDone(

@@ -119,7 +119,7 @@ class WorkerLost(WorkerError):
 
 class WorkerHung(WorkerLost):
     """
-    All workers that could take the call are stuck in calls that never returned.
+    All workers that could take the call are stuck in calls that never returned, or have broken their contract.
     """
 
 

@@ -90,7 +90,7 @@ def _standing(dispatcher: Dispatcher, entry: CallDeferred[Any]) -> str:
         return f"running on {hire.name}, attempt {current.attempt}"
     if entry.lane is None:
         return "an update that waits for its worker to have room"
-    if entry.lane.heap is None:
+    if entry.lane.heaps is None:
         return "cancelled with others, and about to be told so"
     return _waiting(dispatcher, entry)
 
@@ -98,10 +98,9 @@ def _standing(dispatcher: Dispatcher, entry: CallDeferred[Any]) -> str:
 def _waiting(dispatcher: Dispatcher, entry: CallDeferred[Any]) -> str:
     lane = entry.lane
     assert lane is not None
-    assert lane.heap is not None
     place = _CLASSES.get(lane.band, f"niceness {lane.band}")
     hires = [hire for hire in dispatcher.hires.values() if hire.isQualified(entry.series)]
-    if not lane.heap.groups:
+    if not lane.heaps:
         if not dispatcher.hires:
             return f"parked ({place}): no worker is attached"
         reasons = [f"{hire.name} {hire.unfitness or f'is {hire.state.value}'}" for hire in hires]

@@ -12,7 +12,7 @@ from typing import Any
 
 from twisted.python.failure import Failure
 
-from asynqueue.callinfo import describeException
+from asynqueue.callinfo import TRACEBACK_LIMIT, describeException, printable
 from asynqueue.errors import RemoteError, WorkerError
 
 
@@ -63,8 +63,9 @@ def failureOf(result: object) -> Failure:
     if isinstance(result, ErrorText):
         error = workerErrorOf(result.exception, result, result.kind)
         return Failure(error, type(error), result.exception.__traceback__)
-    error = WorkerError(str(result))
-    error.remoteTraceback = str(result)
+    text = printable(str(result), TRACEBACK_LIMIT)
+    error = WorkerError(text)
+    error.remoteTraceback = text
     return Failure(error)
 
 
@@ -86,9 +87,9 @@ def workerErrorOf(original: BaseException, text: str, kind: type[WorkerError]) -
         return original
     error = _instance(original, kind)
     if error is None:
-        error = RemoteError(text)
+        error = RemoteError(str(text))
         error.remoteType = f"{type(original).__module__}.{type(original).__qualname__}"
-    error.remoteTraceback = text
+    error.remoteTraceback = str(text)
     error.original = original
     error.__cause__ = original.__cause__
     error.__context__ = original.__context__

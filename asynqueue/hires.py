@@ -17,6 +17,7 @@ from asynqueue.scheduling.backlog import Seat
 if TYPE_CHECKING:
     from asynqueue.calls import CallDeferred
     from asynqueue.dispatch import Dispatcher
+    from asynqueue.staff import Update
     from asynqueue.tasks import Attempt
 
 
@@ -45,6 +46,7 @@ class Hire(Seat):
     @ivar ready: Whether a worker that is not managed has said that it can take another task.
     @ivar tasks: The attempts that the worker has and has reported no outcome of.
     @ivar updates: Update calls that wait for the worker to have room.
+    @ivar missed: Updates that came while the worker was unfit.
     @ivar finished: How many outcomes the worker has reported.
     @ivar progress: How many outcomes it had reported when that was last looked at.
     @ivar pins: The attempts that have not been started, and keep their series for the worker.
@@ -61,6 +63,7 @@ class Hire(Seat):
         "farewell",
         "finished",
         "managed",
+        "missed",
         "pins",
         "progress",
         "ready",
@@ -83,6 +86,7 @@ class Hire(Seat):
         self.ready = True
         self.exclusive = False
         self.tasks: dict[Attempt, None] = {}
+        self.missed: list[Update] = []
         self.updates: deque[CallDeferred[Any]] = deque()
         self.finished = 0
         self.progress = 0

@@ -32,13 +32,14 @@ class IWorker(Interface):
     A provider runs the tasks that a queue assigns to it.
 
     What a provider guarantees: each task that L{run} has accepted gets exactly one outcome, through
-    C{task.callback((status, result))}. What it need not: a queue drops an outcome that comes late or twice.
+    C{task.callback((status, result))}. What it need not: a queue drops an outcome that comes late or twice. Before
+    C{task.callback} returns, any other method of the provider may be called.
 
     The statuses are letters, as bytes or text:
 
       - C{r}: the result of the call
       - C{n}: the call returned C{None}
-      - C{e}: the call raised an exception; the result is its traceback as text
+      - C{e}: the call raised an exception; the result is its traceback as text, or better a C{Failure}
       - C{i}: the result is an iterator
       - C{c}: the result is a Deferred of the value, which is arriving in pieces
       - C{t}: the call timed out

@@ -97,15 +97,13 @@ class Ledger:
         Let a call go, with its value or a C{Failure}.
         """
         # Hot path, watched by `bench --only reactor`.
-        if isinstance(value, Failure):
+        entries = self.entries
+        # What newTask has made, and nobody has queued, is not counted.
+        if entries.pop(entry.ID, None) is not None and isinstance(value, Failure):
             if isinstance(value.value, CancelledError):
                 self.cancelled += 1
             else:
                 self.failed += 1
-        entries = self.entries
-        if entries.pop(entry.ID, None) is None:
-            # It was made by newTask, and has never been queued.
-            self.submitted += 1
         entry.dispatcher = entry.current = entry.func = entry.args = entry.kw = entry.context = None  # type: ignore[assignment]
         if self.load is not None:
             self.load.changed(len(entries))
@@ -164,8 +162,10 @@ class Ledger:
 
     def close(self) -> None:
         """
-        Let go of the timer, when no call is left.
+        Let go of the timer and of those who are told the load, when no call is left.
         """
+        if self.load is not None:
+            self.load.shutdown()
         execution, self._execution = self._execution, None
         if execution is not None:
             execution.cancel()

@@ -92,7 +92,11 @@ class LookAhead:
         """
         if not hire.managed:
             return False
-        tasks = hire.worker.recall()
+        try:
+            tasks = hire.worker.recall()
+        except Exception:  # a worker may be anybody's; what it does not give back counts as running
+            self._dispatcher.log.failure("{worker} raised when tasks were recalled", worker=hire.name)
+            return False
         for task in tasks:
             if task.hire is not hire:
                 continue
@@ -108,6 +112,15 @@ class LookAhead:
         if tasks:
             self._dispatcher.roomAt(hire)
         return bool(tasks)
+
+    def recallFromAll(self) -> None:
+        """
+        Know again what has been started, before another worker comes: what workers do not give back, has.
+        """
+        for hire in tuple(self._dispatcher.hires.values()):
+            if hire.pins:
+                self.recall(hire)
+                self.forget(hire)
 
     def close(self) -> None:
         """

@@ -39,13 +39,18 @@ class Update:
 class Staff:
     """
     Hires and dismisses the workers of a dispatcher.
+
+    @ivar unfinished: The attempts that workers have left unfinished and that nobody else has got.
     """
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self._hires = dispatcher.hires
+        self.unfinished: list[Task] = []
         self._updates: list[Update] = []
         self._nextID = count(1).__next__
+        self._departing = 0
+        dispatcher.onFit = self._catchUp
 
     def hire(self, worker: Any) -> Deferred[int]:
         """
@@ -63,10 +68,11 @@ class Staff:
         if known is not None:
             raise ValueError(f"{worker!r} is attached already, as {known.name}")
         hire = Hire(self._dispatcher, worker, self._nextID())
-        self._hires[hire.ID] = hire
         worker.setResignator(lambda: self._resigned(hire))
         if hire.managed:
             IManagedWorker(hire.worker).setAttendant(lambda: self._dispatcher.attend(hire))
+        self._dispatcher.lookAhead.recallFromAll()
+        self._hires[hire.ID] = hire
         entries = [update.makeEntry() for update in self._updates if hire.isQualified(update.series)]
         if not entries:
             self._activate(hire)
@@ -113,15 +119,18 @@ class Staff:
 
         @param ephemeral: Not those that are hired later.
         @param sequential: One worker after the other.
-        @return: Fires with the list of their results, a C{Failure} where there was one.
+        @return: Fires with the list of their results, a C{Failure} where there was one. Those of workers that are unfit
+            at the moment, which run the call when they are fit again, can't be had.
         """
         if not ephemeral:
             self._updates.append(update)
-        recipients = [
-            hire
-            for hire in self._hires.values()
-            if hire.state in (HireState.JOINING, HireState.ACTIVE) and hire.isQualified(update.series)
-        ]
+        recipients = []
+        for hire in self._hires.values():
+            if hire.isQualified(update.series):
+                if hire.state is HireState.UNFIT:
+                    hire.missed.append(update)
+                elif hire.state is not HireState.LEAVING:
+                    recipients.append(hire)
         if sequential:
             return Deferred.fromCoroutine(self._updateEach(update, recipients))
         entries = [update.makeEntry() for _ in recipients]
@@ -131,6 +140,18 @@ class Staff:
         for hire, entry in zip(recipients, entries, strict=True):
             self._enlist(hire, entry)
         return results
+
+    def _catchUp(self, hire: Hire) -> None:
+        """
+        Have a worker that is fit again run the updates that it has missed.
+        """
+        missed, hire.missed = hire.missed, []
+        for update in missed:
+            entry = update.makeEntry()
+            entry.addErrback(
+                lambda failure: self._dispatcher.log.failure("An update failed on {worker}", failure, worker=hire.name)
+            )
+            self._enlist(hire, entry)
 
     async def _updateEach(self, update: Update, recipients: list[Hire]) -> list[Any]:
         results: list[Any] = []
@@ -143,6 +164,13 @@ class Staff:
                 except Exception:  # whatever the call raises is its result
                     results.append(Failure())
         return results
+
+    @property
+    def isGone(self) -> bool:
+        """
+        Whether there is no worker, and none that is about to be gone.
+        """
+        return not (self._hires or self._departing)
 
     def find(self, workerOrID: Any) -> Hire | None:
         """
@@ -183,7 +211,7 @@ class Staff:
         if not wasLeaving:
             self._dispatcher.lookAhead.forget(hire)
             self._dispatcher.backlog.unseat(hire)
-            self._recall(hire)
+            self._dispatcher.lookAhead.recall(hire)
             self._returnUpdates(hire)
         if crash:
             self._crash(hire)
@@ -197,12 +225,6 @@ class Staff:
         self._changed()
         self._dispatcher.dispatch()
         return farewell
-
-    def _recall(self, hire: Hire) -> None:
-        try:
-            self._dispatcher.lookAhead.recall(hire)
-        except Exception:  # a worker may be anybody's; what it does not give back counts as running
-            self._dispatcher.log.failure("{worker} raised an exception when tasks were recalled", worker=hire.name)
 
     def _returnUpdates(self, hire: Hire) -> None:
         while hire.updates:
@@ -229,6 +251,8 @@ class Staff:
     def _crash(self, hire: Hire) -> None:
         if hire.state is HireState.GONE:
             return
+        for task in hire.tasks:
+            task.cancelled = True
         try:
             hire.worker.crash()
         except Exception:  # a worker may be anybody's; the queue lets go of it all the same
@@ -243,6 +267,7 @@ class Staff:
             return
         hire.state = HireState.GONE
         del self._hires[hire.ID]
+        self._departing += 1
         left = [task for task in hire.tasks if task.entry.current is task]
         unfinished: list[Task] = []
         for task in hire.tasks:
@@ -259,6 +284,8 @@ class Staff:
                     ("x", WorkerLost(f"{callOf(task.entry)} was left unfinished by {hire.name}; it may have run")),
                 )
         farewell, hire.farewell = hire.farewell, []
+        self.unfinished.extend(unfinished)
+        self._departing -= 1
         for each in farewell:
             each.callback(list(unfinished))
         self._changed()

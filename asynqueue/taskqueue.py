@@ -31,6 +31,8 @@ from asynqueue.tasks import Attempt, Task, TaskFactory, checkedCall
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IConsumer, IPushProducer, IReactorTime
 
+__all__ = ["TaskQueue"]
+
 T = TypeVar("T")
 
 

@@ -209,12 +209,13 @@ class Attempt(Task):
     @ivar arriving: The Deferred that the value is to come from, once that is the outcome.
     """
 
-    __slots__ = ("_workerID", "arriving", "deadline", "entry", "hire", "tellsStart")
+    __slots__ = ("_dispatcher", "_workerID", "arriving", "deadline", "entry", "hire", "tellsStart")
 
     def __init__(self, entry: CallDeferred[Any], hire: Hire | None) -> None:
         # Hot path, watched by `bench --only reactor`.
         self.entry = entry
         self.hire = hire
+        self._dispatcher = entry.dispatcher
         self.ID = entry.ID
         self.attempt = entry.attempts = entry.attempts + 1
         kw = entry.kw
@@ -278,20 +279,15 @@ class Attempt(Task):
         """
         Report that the worker has started the attempt.
         """
-        hire = self.hire
-        if hire is not None:
-            hire.dispatcher.lookAhead.started(hire, self)
+        if self.hire is not None and self._dispatcher is not None:
+            self._dispatcher.lookAhead.started(self.hire, self)
 
     def callback(self, statusResult: tuple[Any, Any]) -> None:
         """
         Report the outcome of the attempt. Only the first counts, and only while the attempt is the call's current one.
         """
-        dispatcher = self.entry.dispatcher
-        if dispatcher is None:
-            if self.hire is not None:
-                self.hire.dispatcher.report(self, statusResult)
-        else:
-            dispatcher.report(self, statusResult)
+        if self._dispatcher is not None:
+            self._dispatcher.report(self, statusResult)
 
     def errback(self, failure: Failure | BaseException) -> None:
         """
@@ -314,9 +310,8 @@ class Attempt(Task):
         """
         End the attempt, for its time is up. The worker goes on until it notices.
         """
-        dispatcher = self.entry.dispatcher
-        if dispatcher is not None and self.entry.current is self:
-            dispatcher.timedOut(self)
+        if self._dispatcher is not None and self.entry.current is self:
+            self._dispatcher.timedOut(self)
 
     def reset(self) -> Deferred[Any]:
         """

@@ -1,18 +1,15 @@
 """
-Verdicts: what follows from an outcome, as rules. A call is settled with a value or a failure, or it is run again.
+Verdicts: what follows from an outcome, as rules. A call is settled with a value or a failure, or it is run again::
 
-    ========== =====================================================================
-    status     what follows
-    ========== =====================================================================
     r n c i    the value
     e          what the error policy makes of it
-    k          C{CancelledError}
+    k          CancelledError
     x          the reason that the worker gave
-    d          again, ahead of others; after 20 times C{Undeliverable}
-    l          again, twice, the second time alone; then C{PoisonTask}
-    t          again, once, ahead of others; then C{TimeoutError}
-    ========== =====================================================================
+    d          again, ahead of others; after 20 times Undeliverable
+    l          again, twice; then PoisonTask
+    t          again, once, ahead of others; then TimeoutError
 
+A call is executed three times at most, over losses and timeouts; the third time it is alone with its worker.
 A call that is not idempotent is not run again once it may have been started.
 """
 
@@ -24,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 
-from asynqueue.callinfo import describeCall, safeRepr
+from asynqueue.callinfo import describeCall, printable, safeRepr
 from asynqueue.errors import PoisonTask, TimeoutError, Undeliverable, WorkerError, WorkerLost
 from asynqueue.scheduling.lanes import ALONE, RERUN
 from asynqueue.states import SPELLINGS, Status
@@ -128,7 +125,7 @@ def _cancelled(entry: CallDeferred[Any], task: Attempt, result: Any) -> Any:
 def _refused(entry: CallDeferred[Any], task: Attempt, result: Any) -> Any:
     if isinstance(result, Failure | BaseException):
         return result if isinstance(result, Failure) else Failure(result)
-    return Failure(WorkerError(f"{workerOf(task)} refused {callOf(entry)}: {result}"))
+    return Failure(WorkerError(f"{workerOf(task)} refused {callOf(entry)}: {printable(str(result), 1024)}"))
 
 
 def _notStarted(entry: CallDeferred[Any], task: Attempt, result: Any) -> Any:
@@ -141,7 +138,7 @@ def _notStarted(entry: CallDeferred[Any], task: Attempt, result: Any) -> Any:
 
 
 def _lost(entry: CallDeferred[Any], task: Attempt, result: Any) -> Any:
-    count = _note(entry, task, Status.LOST, f"was lost{f': {result}' if result else ''}")
+    _note(entry, task, Status.LOST, f"was lost{f': {printable(str(result), 1024)}' if result else ''}")
     if entry.options.alone or not entry.options.idempotent:
         return Failure(
             WorkerLost(
@@ -149,31 +146,37 @@ def _lost(entry: CallDeferred[Any], task: Attempt, result: Any) -> Any:
                 f"{_historyOf(entry)}"
             )
         )
-    if count > MAX_LOSSES or _isExhausted(entry):
+    if _executions(entry) > MAX_LOSSES:
         return Failure(
             PoisonTask(
                 f"{callOf(entry)} is not run any more: {_historyOf(entry)}",
                 [text for _, text in entry.history],
             )
         )
-    return Again(ALONE if count == MAX_LOSSES else RERUN)
+    return Again(_nextBand(entry))
 
 
 def _timedOut(entry: CallDeferred[Any], task: Attempt, result: Any) -> Any:
     seconds = entry.options.timeout
     limit = "" if seconds is None else f" after {seconds:g} s"
     count = _note(entry, task, Status.TIMEOUT, f"timed out{limit}")
-    if entry.options.alone or not entry.options.idempotent or count > MAX_TIMEOUTS or _isExhausted(entry):
+    if entry.options.alone or not entry.options.idempotent or count > MAX_TIMEOUTS or _executions(entry) > MAX_LOSSES:
         return Failure(TimeoutError(f"{callOf(entry)} timed out: {_historyOf(entry)}"))
-    return Again(RERUN, isTimed=True)
+    return Again(_nextBand(entry), isTimed=True)
 
 
-def _isExhausted(entry: CallDeferred[Any]) -> bool:
+def _executions(entry: CallDeferred[Any]) -> int:
     """
-    Tell whether the call may have been executed as often as it may, for whatever reasons.
+    Count how often the call may have been executed.
     """
-    undelivered = sum(1 for letter, _ in entry.history if letter == Status.NOT_STARTED.value)
-    return entry.attempts - undelivered > MAX_LOSSES
+    return entry.attempts - sum(1 for letter, _ in entry.history if letter == Status.NOT_STARTED.value)
+
+
+def _nextBand(entry: CallDeferred[Any]) -> int:
+    """
+    Return where the call waits to be executed again: the last time alone.
+    """
+    return ALONE if _executions(entry) == MAX_LOSSES else RERUN
 
 
 _RULES: dict[Status, Callable[[CallDeferred[Any], Attempt, Any], Any]] = {

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def monotonicOf(clock: IReactorTime) -> Callable[[], float]:
     """
     Return the monotonic clock, in seconds, that belongs to a source of timers: the system's for a real reactor, and
-    for anything else, such as L{twisted.internet.task.Clock}, its own.
+    for anything else, such as C{twisted.internet.task.Clock}, its own.
     """
     return monotonic if IReactorCore.providedBy(clock) else clock.seconds
 

@@ -1,22 +1,21 @@
 """
 The backlog: which waiting item goes to which seat, by class, fairness, order of submission and qualification.
 
-A I{seat} is a worker's place at the queue. Seats with the same qualifications form a I{group}. The lanes that the same
-groups can serve stand in one heap, so that each lane stands in exactly one, and the best item for a group is the best
-of the few heaps that it can see. A match is made only when a seat with room and an item for it are both there.
+A I{seat} is a worker's place at the queue. Seats with the same qualifications form a I{group}, which has a heap of all
+lanes that it can serve. A match is made only when a seat with room and an item for it are both there.
 
-Fairness is start-time fair queueing: the lane with the least start tag is next, and each dispatch advances its tag by
-the cost of its niceness. Each group has a virtual time, which advances with each dispatch by the unit over the weight
-at work, and never lags behind the tag that was served. A lane that wakes, or that becomes servable, starts at the
-greater of its own tag and the virtual time of those that serve it. The tag of a lane that has run empty is kept until
-virtual time has passed it, or nothing waits at all.
+Fairness is start-time fair queueing: the lane with the least start tag is next, and each dispatch advances its tags by
+the cost of its niceness, in all groups that can serve it, whichever of them did. Each group has a virtual time, which
+advances with each dispatch by the unit over the weight at work, and never lags behind the tag that was served. A lane
+that wakes, or that becomes servable, starts at the virtual time of each group, or at the tag that it had there, if that
+is greater. The tags of a lane that has run empty are kept until virtual time has passed them, or nothing waits at all.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator
-from heapq import heapify, heappop, heapreplace
+from heapq import heapreplace
 from itertools import chain
 
 from asynqueue.scheduling.lanes import ALONE, RERUN, Lane, LaneHeap, Queueable, Rank
@@ -27,24 +26,50 @@ class Group:
     """
     The seats that have the same qualifications.
 
-    @ivar heaps: The heaps of the lanes that these seats can serve.
+    @ivar heap: The lanes that these seats can serve, but for those of L{ALONE}.
+    @ivar alone: The lanes of L{ALONE} that they can serve.
+    @ivar tags: What is remembered of lanes that have run empty: their tags, by series and band.
     @ivar idle: Seats with room that hold nothing, longest idle first.
     @ivar roomy: Seats with room that hold something.
     @ivar pinning: Seats that have lanes pinned to them.
     @ivar weight: The sum of the weights of the lanes that these seats can serve.
     """
 
-    __slots__ = ("heaps", "idle", "members", "pinning", "qualifications", "roomy", "virtualTime", "weight")
+    __slots__ = (
+        "alone",
+        "heap",
+        "idle",
+        "members",
+        "pinning",
+        "qualifications",
+        "roomy",
+        "sweepAt",
+        "tags",
+        "virtualTime",
+        "weight",
+    )
 
     def __init__(self, qualifications: frozenset[Hashable], virtualTime: int) -> None:
         self.qualifications = qualifications
         self.virtualTime = virtualTime
-        self.heaps: list[LaneHeap] = []
+        self.heap = LaneHeap(self)
+        self.alone = LaneHeap(self)
+        self.tags: dict[tuple[Hashable, int], int] = {}
+        self.sweepAt = 64
         self.idle: deque[Seat] = deque()
         self.roomy: deque[Seat] = deque()
         self.members = 0
         self.pinning: list[Seat] = []
         self.weight = 0
+
+    def remember(self, lane: Lane) -> None:
+        """
+        Keep the tag of a lane that has run empty, and forget those that virtual time has passed.
+        """
+        self.tags[lane.family.series, lane.band] = lane.offsets[self] + lane.served
+        if len(self.tags) > self.sweepAt:
+            self.tags = {key: tag for key, tag in self.tags.items() if tag > self.virtualTime}
+            self.sweepAt = 2 * len(self.tags) + 64
 
 
 class Seat:
@@ -64,13 +89,6 @@ class Seat:
         self.idleSince = 0
         self.offered: deque[Seat] | None = None
         self.pinned: LaneHeap | None = None
-
-
-def _isFitter(seat: Seat, other: Seat) -> bool:
-    """
-    Tell whether a seat is to be preferred: one that is idle, and of those the one that has been so longest.
-    """
-    return (bool(seat.held), seat.idleSince) < (bool(other.held), other.idleSince)
 
 
 class SeriesLanes:
@@ -97,10 +115,7 @@ class Backlog:
     def __init__(self) -> None:
         self.waiting = 0
         self._families: dict[Hashable, SeriesLanes] = {}
-        self._tags: dict[tuple[Hashable, int], int] = {}
-        self._sweepAt = 64
         self._groups: list[Group] = []
-        self._heaps: dict[tuple[Group, ...], LaneHeap] = {}
         self._turn = 0
 
     # Items
@@ -121,8 +136,9 @@ class Backlog:
             lane.live += 1
             if band > RERUN:
                 lane.items.append(item)
-            elif lane.insert(item) and lane.heap is not None:
-                lane.heap.rerank(lane)
+            elif lane.insert(item):
+                for heap in lane.heaps or ():
+                    heap.rank(lane)
         self.waiting += 1
 
     def _wake(self, item: Queueable, family: SeriesLanes, band: int) -> None:
@@ -130,19 +146,33 @@ class Backlog:
         item.lane = lane
         lane.items.append(item)
         lane.live = 1
-        lane.tag = self._tags.pop((family.series, band), 0) if self._tags else 0
-        heap = self._homeOf(lane)
-        for group in heap.groups:
-            if lane.tag < group.virtualTime:
-                lane.tag = group.virtualTime
-        heap.add(lane)
+        self._settleIn(lane)
 
-    def _homeOf(self, lane: Lane) -> LaneHeap:
+    def _settleIn(self, lane: Lane) -> None:
         """
-        Return the heap of those that can serve a lane.
+        Put a lane into the heaps of those that can serve it, at the tags that it has there or gets now.
         """
+        series = lane.family.series
+        groups = [group for group in self._groups if series is None or series in group.qualifications]
         pin = lane.family.pin
-        return self._heapFor(lane.family.series) if pin is None else self._pinnedHeap(pin)
+        if pin is not None and pin.group is not None and pin.group not in groups:
+            groups.append(pin.group)
+        for group in groups:
+            if group not in lane.offsets:
+                tag = group.tags.pop((series, lane.band), 0) if group.tags else 0
+                lane.offsets[group] = max(tag, group.virtualTime) - lane.served
+        if pin is not None:
+            lane.heaps = (self._pinnedHeap(pin),)
+        elif lane.band == ALONE:
+            lane.heaps = tuple([group.alone for group in groups])
+        else:
+            lane.heaps = tuple([group.heap for group in groups])
+        for heap in lane.heaps:
+            heap.add(lane)
+
+    def _leaveHeaps(self, lane: Lane) -> None:
+        for heap in lane.heaps or ():
+            heap.remove(lane)
 
     def discard(self, item: Queueable) -> None:
         """
@@ -150,12 +180,12 @@ class Backlog:
         """
         lane = item.lane
         item.lane = None
-        if lane is None or lane.heap is None:
+        if lane is None or lane.heaps is None:
             return
         self.waiting -= 1
         lane.discard()
         if not lane.live:
-            lane.heap.remove(lane)
+            self._leaveHeaps(lane)
             self._retire(lane)
 
     def remove(self, lanes: Iterable[Lane]) -> int:
@@ -166,8 +196,7 @@ class Backlog:
         """
         count = 0
         for lane in lanes:
-            if lane.heap is not None:
-                lane.heap.remove(lane)
+            self._leaveHeaps(lane)
             count += lane.live
             self.waiting -= lane.live
             self._retire(lane)
@@ -175,26 +204,19 @@ class Backlog:
 
     def _retire(self, lane: Lane) -> None:
         """
-        Forget a lane that nothing waits in, but for its tag, which says what it has been served.
+        Forget a lane that nothing waits in, but for its tags, which say what it has been served.
         """
+        lane.heaps = None
         family = lane.family
         del family.lanes[lane.band]
         if not (family.lanes or family.pinCount):
             del self._families[family.series]
         if not self.waiting:
-            self._tags.clear()
+            for group in self._groups:
+                group.tags.clear()
         elif lane.weight:
-            self._tags[family.series, lane.band] = lane.tag
-            if len(self._tags) > self._sweepAt:
-                self._sweep()
-
-    def _sweep(self) -> None:
-        """
-        Forget the tags that virtual time has passed.
-        """
-        now = min((group.virtualTime for group in self._groups), default=0)
-        self._tags = {key: tag for key, tag in self._tags.items() if tag > now}
-        self._sweepAt = 2 * len(self._tags) + 64
+            for group in lane.offsets:
+                group.remember(lane)
 
     # Seats
 
@@ -204,20 +226,22 @@ class Backlog:
         """
         left = self._leave(seat)
         group = next((group for group in self._groups if group.qualifications == qualifications), None)
-        fresh = group is None
+        isNew = group is None
         if group is None:
-            group = Group(qualifications, max((each.virtualTime for each in self._groups), default=0))
+            now = max((each.virtualTime for each in self._groups), default=0)
+            group = Group(qualifications, now if left is None else left.virtualTime)
             self._groups.append(group)
         group.members += 1
         seat.group = group
-        if seat.pinned is not None:
-            group.pinning.append(seat)
-            # The weights of its lanes belong to the new group.
-            fresh = True
+        if left is not None and isNew:
+            # Who has been waiting for the seat goes on waiting with what it has been served.
+            group.tags.update(left.tags)
+            for lane in self.lanes():
+                if left in lane.offsets:
+                    lane.offsets[group] = lane.offsets[left]
         if left is not None and not left.members:
-            self._groups.remove(left)
-            fresh = True
-        if fresh:
+            self._disband(left)
+        if isNew or seat.pinned is not None or left not in (None, group):
             self._regroup()
 
     def unseat(self, seat: Seat) -> None:
@@ -227,17 +251,17 @@ class Backlog:
         group = self._leave(seat)
         if group is None:
             return
-        if not group.members:
-            self._groups.remove(group)
-        pins = [family for family in self._families.values() if family.pin is seat]
-        for family in pins:
+        for family in [family for family in self._families.values() if family.pin is seat]:
             family.pin = None
             family.pinCount = 0
-        if pins or not group.members:
-            self._regroup()
-        for family in pins:
             if not family.lanes:
                 del self._families[family.series]
+        pinned, seat.pinned = seat.pinned, None
+        if not group.members:
+            self._disband(group)
+            self._regroup()
+        elif pinned is not None:
+            self._regroup()
 
     def _leave(self, seat: Seat) -> Group | None:
         self.withdraw(seat)
@@ -248,50 +272,34 @@ class Backlog:
                 group.pinning.remove(seat)
         return group
 
+    def _disband(self, group: Group) -> None:
+        self._groups.remove(group)
+        for lane in self.lanes():
+            lane.offsets.pop(group, None)
+
     def _regroup(self) -> None:
         """
-        Place all lanes anew, since the set of qualifications has changed.
+        Settle all lanes anew, since the groups have changed.
         """
-        served = {lane for lane in self.lanes() if lane.heap is not None and lane.heap.groups}
-        self._heaps = {}
         for group in self._groups:
-            group.heaps = []
+            group.heap = LaneHeap(group)
+            group.alone = LaneHeap(group)
             group.weight = 0
-            for seat in group.pinning:
-                seat.pinned = LaneHeap((group,))
+            group.pinning = []
+        for family in self._families.values():
+            if family.pin is not None:
+                family.pin.pinned = None
         for lane in self.lanes():
-            heap = self._homeOf(lane)
-            if lane not in served:
-                lane.tag = max(lane.tag, *(group.virtualTime for group in heap.groups), 0)
-            lane.heap = heap
-            heap.entries.append(lane.ranked())
-            for group in heap.groups:
-                group.weight += lane.weight
-        for group in self._groups:
-            for heap in group.heaps:
-                heapify(heap.entries)
-            for seat in group.pinning:
-                if seat.pinned is not None:
-                    heapify(seat.pinned.entries)
-        if () in self._heaps:
-            heapify(self._heaps[()].entries)
-
-    def _heapFor(self, series: Hashable) -> LaneHeap:
-        if series is None:
-            groups = tuple(self._groups)
-        else:
-            groups = tuple([group for group in self._groups if series in group.qualifications])
-        heap = self._heaps.get(groups)
-        if heap is None:
-            heap = self._heaps[groups] = LaneHeap(groups)
-            for group in groups:
-                group.heaps.append(heap)
-        return heap
+            self._settleIn(lane)
 
     def _pinnedHeap(self, seat: Seat) -> LaneHeap:
+        """
+        Return the heap of the lanes that only one seat may serve.
+        """
+        assert seat.group is not None
         if seat.pinned is None:
-            assert seat.group is not None
-            seat.pinned = LaneHeap((seat.group,))
+            seat.pinned = LaneHeap(seat.group)
+        if seat not in seat.group.pinning:
             seat.group.pinning.append(seat)
         return seat.pinned
 
@@ -355,9 +363,8 @@ class Backlog:
         Move the lanes of a series to where they belong now. They have been servable all the time, and keep their tags.
         """
         for lane in family.lanes.values():
-            if lane.heap is not None:
-                lane.heap.remove(lane)
-            self._homeOf(lane).add(lane)
+            self._leaveHeaps(lane)
+            self._settleIn(lane)
 
     # Matches
 
@@ -373,16 +380,13 @@ class Backlog:
         for group in self._groups:
             if not (group.idle or group.roomy):
                 continue
-            seat = group.idle[0] if group.idle else self._unreserved(group)
-            for heap in group.heaps:
-                rank = heap.top()
-                if rank is None or seat is None or (rank[0] == ALONE and seat.held):
-                    continue
-                if best is None or rank < best:
-                    best = rank
-                    chosen = seat
-                elif rank is best and chosen is not None and _isFitter(seat, chosen):
-                    chosen = seat
+            seat: Seat | None = group.idle[0] if group.idle else group.roomy[0]
+            rank = group.heap.top()
+            if group.alone.current:
+                seat, rank = self._besideAlone(group, rank)
+            if rank is not None and seat is not None and (best is None or rank < best):
+                best = rank
+                chosen = seat
             for seat in group.pinning:
                 if seat.offered is None or seat.pinned is None:
                     continue
@@ -392,6 +396,9 @@ class Backlog:
                     chosen = seat
         if best is None or chosen is None:
             return None
+        lane = best[4]
+        if lane.heaps is not None and len(lane.heaps) > 1:
+            chosen = self._fittest(lane, chosen)
         place = chosen.offered
         assert place is not None
         if place[0] is chosen:
@@ -399,47 +406,59 @@ class Backlog:
         else:
             place.remove(chosen)
         chosen.offered = None
-        return chosen, self._take(best[4], chosen)
+        return chosen, self._take(lane, chosen)
 
-    def _unreserved(self, group: Group) -> Seat | None:
+    def _besideAlone(self, group: Group, rank: Rank | None) -> tuple[Seat | None, Rank | None]:
         """
-        Choose the seat of a group of which none is idle: not the one that holds least, if an item waits to be alone.
+        Choose a seat and what it is to get, while an item waits that is to be alone: that item if a seat is idle. Else
+        the seat that holds least gets nothing until it is idle, and another one what is next otherwise.
         """
-        seat = group.roomy[0]
-        if any(rank is not None and rank[0] == ALONE for rank in [heap.top() for heap in group.heaps]):
-            reserved = min(group.roomy, key=lambda each: each.held)
-            return next((each for each in group.roomy if each is not reserved), None)
+        alone = group.alone.top()
+        if alone is None:
+            return (group.idle[0] if group.idle else group.roomy[0]), rank
+        if group.idle:
+            return group.idle[0], alone
+        reserved = min(group.roomy, key=lambda seat: seat.held)
+        return next((seat for seat in group.roomy if seat is not reserved), None), rank
+
+    def _fittest(self, lane: Lane, seat: Seat) -> Seat:
+        """
+        Choose, of the seats that can serve a lane, one that is idle, and of those the one that has been so longest.
+        """
+        for heap in lane.heaps or ():
+            group = heap.group
+            if group.idle and (seat.held or group.idle[0].idleSince < seat.idleSince):
+                seat = group.idle[0]
         return seat
 
     def _take(self, lane: Lane, seat: Seat) -> Queueable:
         """
         Take the first item of the lane that is next in its heap, and charge the lane for it.
         """
-        heap = lane.heap
         group = seat.group
-        assert heap is not None
+        heaps = lane.heaps
         assert group is not None
+        assert heaps is not None
         item = lane.items.popleft()
         item.lane = None
         lane.live -= 1
         self.waiting -= 1
         if lane.weight:
-            tag = lane.tag
-            lane.tag = tag + lane.cost
+            tag = lane.offsets[group] + lane.served
+            lane.served += lane.cost
             virtualTime = group.virtualTime + UNIT // group.weight
             group.virtualTime = virtualTime if virtualTime > tag else tag
-        if lane.live:
-            rank = lane.ranked()
-            if len(heap.entries) == 1:
-                heap.entries[0] = rank
-            else:
-                heapreplace(heap.entries, rank)
-        else:
-            heappop(heap.entries)
-            for each in heap.groups:
-                each.weight -= lane.weight
-            lane.heap = lane.rank = None
+        if not lane.live:
+            for heap in heaps:
+                heap.remove(lane)
             self._retire(lane)
+        elif len(heaps) == 1:
+            heap = heaps[0]
+            rank = heap.current[lane] = lane.ranked(heap.group)
+            heapreplace(heap.entries, rank)
+        else:
+            for heap in heaps:
+                heap.rank(lane)
         return item
 
     # Views
@@ -461,7 +480,7 @@ class Backlog:
         """
         Return the lanes in which something waits that no seat is qualified for.
         """
-        return [lane for lane in self.lanes() if lane.heap is not None and not lane.heap.groups]
+        return [lane for lane in self.lanes() if not lane.heaps]
 
     def isServed(self, series: Hashable) -> bool:
         """

@@ -6,8 +6,9 @@ L{LAST}, which are classes of their own before and after it. Within a heap, lane
 
     (class, tag, niceness, ID of the first item, the lane)
 
-In the normal class the tag is the start tag of start-time fair queueing; in the others it is the ID of the lane's first
-item, which makes each class first in, first out over all its lanes.
+In the normal class the tag is the start tag of start-time fair queueing, in which each group of workers has a virtual
+time of its own; so a lane has a tag, and stands in a heap, for each group that can serve it. In the other classes the
+tag is the ID of the lane's first item, which makes each class first in, first out over all its lanes.
 
 Whatever leaves a lane by its head costs O(1). What leaves from the middle stays behind as a husk, an item whose C{lane}
 is not this lane any more; husks are dropped when they come to the head, or all at once when they outnumber the rest.
@@ -60,11 +61,13 @@ class Lane:
     The waiting items of one series in one band.
 
     @ivar live: The number of items; C{len(items)} counts the husks too.
-    @ivar tag: The start tag, for a lane of the normal class.
-    @ivar rank: The lane's entry in its heap; any other entry that names the lane is stale.
+    @ivar heaps: The heaps in which the lane stands: one for each group that can serve it, or that of the seat that its
+        series is pinned to. C{None} once nobody is to serve it any more.
+    @ivar served: What the lane has been charged since it woke, for a lane of the normal class.
+    @ivar offsets: By group, what its tag there is beyond that.
     """
 
-    __slots__ = ("band", "cost", "family", "heap", "items", "live", "rank", "tag", "weight")
+    __slots__ = ("band", "cost", "family", "heaps", "items", "live", "offsets", "served", "weight")
 
     def __init__(self, family: SeriesLanes, band: int) -> None:
         self.family = family
@@ -73,12 +76,16 @@ class Lane:
         self.weight = WEIGHTS.get(band, 0)
         self.items: deque[Queueable] = deque()
         self.live = 0
-        self.tag = 0
-        self.heap: LaneHeap | None = None
-        self.rank: Rank | None = None
+        self.served = 0
+        self.offsets: dict[Group, int] = {}
+        self.heaps: tuple[LaneHeap, ...] | None = ()
 
     def __iter__(self) -> Iterator[Queueable]:
         return (item for item in self.items if item.lane is self)
+
+    def __lt__(self, other: Lane) -> bool:
+        # Only an entry that is stale can rank with another one; which of them comes first makes no difference.
+        return id(self) < id(other)
 
     def insert(self, item: Queueable) -> bool:
         """
@@ -99,33 +106,31 @@ class Lane:
         if len(self.items) > 2 * self.live + 32:
             self.items = deque(self)
 
-    def ranked(self) -> Rank:
+    def ranked(self, group: Group) -> Rank:
         """
-        Make the rank that the lane has with its present first item, which it must have.
+        Make the rank that the lane has in a group with its present first item, which it must have.
         """
         items = self.items
         while items[0].lane is not self:
             items.popleft()
         if self.weight:
-            self.rank = (NORMAL_CLASS, self.tag, self.band, items[0].ID, self)
-        else:
-            self.rank = (self.band, items[0].ID, 0, 0, self)
-        return self.rank
+            return (NORMAL_CLASS, self.offsets[group] + self.served, self.band, items[0].ID, self)
+        return (self.band, items[0].ID, 0, 0, self)
 
 
 class LaneHeap:
     """
-    The lanes that the same groups of workers can serve, ordered by rank.
+    The lanes that a group of seats, or one seat, can serve, ordered by rank.
 
-    @ivar groups: Those groups; none of them for lanes that nobody can serve.
+    @ivar current: The rank of each lane; any other entry of the heap is stale.
     """
 
-    __slots__ = ("entries", "groups", "stale")
+    __slots__ = ("current", "entries", "group")
 
-    def __init__(self, groups: tuple[Group, ...]) -> None:
-        self.groups = groups
+    def __init__(self, group: Group) -> None:
+        self.group = group
         self.entries: list[Rank] = []
-        self.stale = 0
+        self.current: dict[Lane, Rank] = {}
 
     def top(self) -> Rank | None:
         """
@@ -135,12 +140,11 @@ class LaneHeap:
         while entries:
             entry = entries[0]
             lane = entry[4]
-            if lane.rank is not entry:
+            if self.current.get(lane) is not entry:
                 heappop(entries)
-                self.stale -= 1
             elif lane.items[0].lane is not lane:
                 heappop(entries)
-                heappush(entries, lane.ranked())
+                self.rank(lane)
             else:
                 return entry
         return None
@@ -149,31 +153,22 @@ class LaneHeap:
         """
         Take in a lane that has items.
         """
-        lane.heap = self
-        heappush(self.entries, lane.ranked())
-        for group in self.groups:
-            group.weight += lane.weight
+        self.group.weight += lane.weight
+        self.rank(lane)
 
-    def rerank(self, lane: Lane) -> None:
+    def rank(self, lane: Lane) -> None:
         """
-        Note that the first item of a lane has changed.
+        Give a lane the rank that it has now.
         """
-        self._outdate(lane)
-        heappush(self.entries, lane.ranked())
+        entry = self.current[lane] = lane.ranked(self.group)
+        heappush(self.entries, entry)
+        if len(self.entries) > 2 * len(self.current) + 16:
+            self.entries = list(self.current.values())
+            heapify(self.entries)
 
     def remove(self, lane: Lane) -> None:
         """
         Let a lane go.
         """
-        for group in self.groups:
-            group.weight -= lane.weight
-        lane.heap = None
-        self._outdate(lane)
-
-    def _outdate(self, lane: Lane) -> None:
-        lane.rank = None
-        self.stale += 1
-        if self.stale > len(self.entries) // 2 + 16:
-            self.entries = [entry for entry in self.entries if entry[4].rank is entry]
-            heapify(self.entries)
-            self.stale = 0
+        self.group.weight -= lane.weight
+        del self.current[lane]

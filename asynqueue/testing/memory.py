@@ -138,6 +138,7 @@ class ManagedMemoryWorker(MemoryWorker):
     """
     A managed worker that does nothing until told to. Of the tasks that it holds, the first one counts as started.
 
+    @ivar begun: The tasks that have counted as started, in that order.
     @ivar capacity: How many tasks it may hold.
     @ivar cancelled: The tasks that it has been told to cancel.
     @ivar recalled: The tasks that have been recalled.
@@ -145,6 +146,7 @@ class ManagedMemoryWorker(MemoryWorker):
 
     def __init__(self, series: Sequence[Hashable] = (), capacity: int = 1) -> None:
         super().__init__(series)
+        self.begun: list[Task] = []
         self.capacity = capacity
         self.unfitness = ""
         self.cancelled: list[Task] = []
@@ -163,6 +165,24 @@ class ManagedMemoryWorker(MemoryWorker):
         """
         self.held.append(task)
         self.started.append(task)
+        self._begin()
+
+    def _begin(self) -> None:
+        """
+        Let the first task count as started, if it does not yet.
+        """
+        first = self.held[0] if self.held else None
+        if first is not None and not (self.begun and self.begun[-1] is first):
+            self.begun.append(first)
+            if first.tellsStart:
+                first.started()
+
+    def getReady(self) -> None:
+        """
+        Start the next task.
+        """
+        self._begin()
+        super().getReady()
 
     def setFitness(self, unfitness: str) -> None:
         """

@@ -296,7 +296,11 @@ class ThreadWorker:
             self._setUnfitness("")
         elif thread is self._thread:
             self._thread = None
-            self._ends.ready()
+            late = thread.recall()
+            for task in late:
+                # It came when the thread had been told to end.
+                self._living().submit(task)
+            self._endThread()
 
     def crash(self) -> list[Task]:
         """
