@@ -22,7 +22,7 @@ class BackPressure:
     Holds back who asks for room, and a push producer of calls, while as many calls wait as may.
     """
 
-    log = Logger(namespace="asynqueue")
+    log = Logger()
 
     def __init__(self, dispatcher: Dispatcher, maxPending: int | None) -> None:
         self._dispatcher = dispatcher

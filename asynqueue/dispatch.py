@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 #: How often in a row a worker may break its contract before it gets no more tasks.
 MAX_STRIKES = 3
 
+_ERRORS = (("e",), (b"e",))
+
 
 class Dispatcher:
     """
@@ -62,7 +64,7 @@ class Dispatcher:
     @ivar onHiresChange: Called whenever the workers or their qualifications have changed.
     """
 
-    log = Logger(namespace="asynqueue")
+    log = Logger()
 
     def __init__(
         self,
@@ -439,7 +441,7 @@ class Dispatcher:
             value = verdict(entry, task, statusResult, self.policy)
         except Exception:  # an error policy may be anybody's; the call must be settled whatever it raises
             value = Failure()
-        if statusResult[:1] in (("e",), (b"e",)) and not isinstance(value, Failure):
+        if isinstance(statusResult, tuple) and statusResult[:1] in _ERRORS and not isinstance(value, Failure):
             # The error policy has made a value of it.
             self.ledger.failed += 1
         if isinstance(value, Again):

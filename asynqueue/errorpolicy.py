@@ -38,10 +38,10 @@ class ErrorPolicy:
     """
     Makes of errors what the settings of a queue say.
 
-    What it logs goes to the loggers C{asynqueue} of both C{logging}, as in 0.9.9, and C{twisted.logger}.
+    What it logs goes to the logger C{asynqueue} of C{logging}, as in 0.9.9, and to C{twisted.logger}.
     """
 
-    log = Logger(namespace="asynqueue")
+    log = Logger()
 
     def __init__(
         self,

@@ -32,7 +32,7 @@ class Queue:
     An error of the handler is logged, and the next item is handled.
     """
 
-    log = Logger(namespace="asynqueue")
+    log = Logger()
 
     def __init__(self, handler: Any, timeout: float | None = None) -> None:
         """

@@ -21,7 +21,7 @@ class Subscription:
     A consumer that has paused is told the present number when it resumes, and none in between.
     """
 
-    log = Logger(namespace="asynqueue")
+    log = Logger()
 
     def __init__(self, producer: LoadInfoProducer, consumer: IConsumer) -> None:
         self.consumer = consumer

@@ -5,6 +5,8 @@ Sphinx settings: the pages of this folder, with the API reference that pydoctor 
 from importlib.metadata import version as installedVersion
 from pathlib import Path
 
+from sphinx.ext.intersphinx import InventoryAdapter, missing_reference
+
 root = Path(__file__).resolve().parents[1]
 
 project = "asynqueue"
@@ -40,3 +42,30 @@ pydoctor_args = [
     "--mod-member-order=source",
     str(root / "asynqueue"),
 ]
+
+
+def resolveElsewhere(app, env, node, contnode):
+    """
+    Find a name of ours wherever pydoctor shows it: what several packages export it shows in one of them, not always in
+    the same. The pages use the public name, C{asynqueue.TaskQueue.call}; what must agree is C{TaskQueue.call}.
+    """
+    known = {name for names in InventoryAdapter(env).main_inventory.values() for name in names}
+    parts = node.get("reftarget", "").split(".")
+    if parts[0] != project:
+        return None
+    # What comes before the name of a class, or of a function, are modules.
+    last = next((place for place, part in enumerate(parts) if part[:1].isupper()), len(parts) - 1)
+    for first in range(1, last + 1):
+        tail = "." + ".".join(parts[first:])
+        found = [name for name in known if name.endswith(tail) and name.removesuffix(tail).islower()]
+        if len(found) == 1:
+            node["reftarget"] = found[0]
+            return missing_reference(app, env, node, contnode)
+    return None
+
+
+def setup(app):
+    """
+    Let L{resolveElsewhere} have a try after everything else.
+    """
+    app.connect("missing-reference", resolveElsewhere, priority=900)

@@ -224,6 +224,7 @@ class Backlog:
         """
         Seat a newcomer, or seat one elsewhere whose qualifications have changed. It must be offered anew.
         """
+        hadPins = seat.pinned is not None
         left = self._leave(seat)
         group = next((group for group in self._groups if group.qualifications == qualifications), None)
         isNew = group is None
@@ -241,13 +242,14 @@ class Backlog:
                     lane.offsets[group] = lane.offsets[left]
         if left is not None and not left.members:
             self._disband(left)
-        if isNew or seat.pinned is not None or left not in (None, group):
+        if isNew or hadPins or left not in (None, group):
             self._regroup()
 
     def unseat(self, seat: Seat) -> None:
         """
         Let a seat go. Lanes that were pinned to it are served by others again.
         """
+        hadPins = seat.pinned is not None
         group = self._leave(seat)
         if group is None:
             return
@@ -256,16 +258,15 @@ class Backlog:
             family.pinCount = 0
             if not family.lanes:
                 del self._families[family.series]
-        pinned, seat.pinned = seat.pinned, None
         if not group.members:
             self._disband(group)
-            self._regroup()
-        elif pinned is not None:
+        if hadPins or not group.members:
             self._regroup()
 
     def _leave(self, seat: Seat) -> Group | None:
         self.withdraw(seat)
         group, seat.group = seat.group, None
+        seat.pinned = None
         if group is not None:
             group.members -= 1
             if seat in group.pinning:

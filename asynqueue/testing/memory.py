@@ -152,6 +152,7 @@ class ManagedMemoryWorker(MemoryWorker):
         self.cancelled: list[Task] = []
         self.recalled: list[Task] = []
         self._attend: Callable[[], object] | None = None
+        self._first: Task | None = None
 
     def setAttendant(self, callableObject: Callable[[], object]) -> None:
         """
@@ -172,7 +173,8 @@ class ManagedMemoryWorker(MemoryWorker):
         Let the first task count as started, if it does not yet.
         """
         first = self.held[0] if self.held else None
-        if first is not None and not (self.begun and self.begun[-1] is first):
+        if first is not None and first is not self._first:
+            self._first = first
             self.begun.append(first)
             if first.tellsStart:
                 first.started()

@@ -283,6 +283,8 @@ class ThreadWorker:
 
     def _endThread(self) -> None:
         if self._thread is None:
+            # It may be attached to another queue.
+            self._isStopping = False
             self._ends.ready()
         else:
             self._thread.end()
