@@ -363,7 +363,7 @@ class Dispatcher:
         """
         hire.state = HireState.UNFIT
         hire.unfitness = why
-        self.log.error("{worker} gets no more tasks: it {why}", worker=hire.name, why=why)
+        self.log.warn("{worker} gets no more tasks: it {why}", worker=hire.name, why=why)
         self.lookAhead.forget(hire)
         self.backlog.unseat(hire)
         self.lookAhead.recall(hire)

@@ -13,7 +13,8 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from asynqueue.deferreds.context import runInContext
-from asynqueue.errors import WorkerLost
+from asynqueue.errors import ThreadError, WorkerLost
+from asynqueue.failures import errorText
 from asynqueue.interfaces import IManagedWorker
 from asynqueue.options import checkedTimeout
 from asynqueue.scheduling.window import Window
@@ -122,8 +123,9 @@ class ThreadWorker:
         # Hot path, watched by `bench --only threads`.
         if not self._tasks:
             self._busySince = monotonic()
+        thread = self._living()
         self._tasks[task] = None
-        self._living().submit(task)
+        thread.submit(task)
 
     def deferToThread(self, f: Callable[..., Deferred[T] | T], *args: Any, **kw: Any) -> Deferred[T]:
         """
@@ -137,8 +139,9 @@ class ThreadWorker:
         kw.pop("raw", None)
         call: ThreadCall[T] = ThreadCall(f, args, kw)
         call.onCancel = self.cancel
+        thread = self._living()
         self._tasks[call] = None
-        self._living().submit(call, first)
+        thread.submit(call, first)
         return call.result
 
     def _living(self) -> WorkerThread:
@@ -235,10 +238,21 @@ class ThreadWorker:
         self._thread = None
         self._strays.add(stray)
         self._tasks.pop(task, None)
-        for waiting in stray.abandon():
-            self._living().submit(waiting)
+        self._resubmit(stray.abandon())
         task.callback(("k", None))
         self._reported(0)
+
+    def _resubmit(self, tasks: list[Task]) -> None:
+        """
+        Have another thread run tasks that one has not started.
+        """
+        for task in tasks:
+            try:
+                self._living().submit(task)
+            except RuntimeError as error:
+                # The system has no more threads to give. Another worker may have one.
+                self._tasks.pop(task, None)
+                task.callback(("e", errorText(error, ThreadError)) if isinstance(task, ThreadCall) else ("d", None))
 
     def _setUnfitness(self, unfitness: str) -> None:
         if unfitness != self.unfitness:
@@ -298,10 +312,8 @@ class ThreadWorker:
             self._setUnfitness("")
         elif thread is self._thread:
             self._thread = None
-            late = thread.recall()
-            for task in late:
-                # It came when the thread had been told to end.
-                self._living().submit(task)
+            # What came when the thread had been told to end.
+            self._resubmit(thread.recall())
             self._endThread()
 
     def crash(self) -> list[Task]:
