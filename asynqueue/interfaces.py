@@ -92,8 +92,8 @@ class IManagedWorker(IWorker):
     A provider lets its queue manage what it holds, which gives it cancellation and look-ahead.
 
     A queue gives it tasks by L{accept}, and takes it that the worker can take another whenever it holds fewer than
-    L{capacity}; a task that it has given an outcome is held no more. When it starts a task whose attribute
-    C{tellsStart} is true, it calls C{task.started()}, in the reactor's thread, then or later.
+    L{capacity}; a task that it has given an outcome is held no more. When it has started a task whose attribute
+    C{tellsStart} is true, and there is no outcome yet, it calls C{task.started()}.
     """
 
     capacity = Attribute(

@@ -40,8 +40,7 @@ class LookAhead:
         if task.series is not None and hire.group is not None and not task.options.alone:
             self._dispatcher.backlog.pin(task.series, hire)
             hire.pins.add(task)
-            # With only one worker it makes no difference, and a thread would have to tell the reactor.
-            task.tellsStart = len(self._dispatcher.hires) > 1
+            task.tellsStart = True
         if hire.held > 1 and self._watch is None:
             self._watch = self._dispatcher.clock().callLater(STALL, self._look)
 
@@ -112,15 +111,6 @@ class LookAhead:
         if tasks:
             self._dispatcher.roomAt(hire)
         return bool(tasks)
-
-    def recallFromAll(self) -> None:
-        """
-        Know again what has been started, before another worker comes: what workers do not give back, has.
-        """
-        for hire in tuple(self._dispatcher.hires.values()):
-            if hire.pins:
-                self.recall(hire)
-                self.forget(hire)
 
     def close(self) -> None:
         """

@@ -71,7 +71,6 @@ class Staff:
         worker.setResignator(lambda: self._resigned(hire))
         if hire.managed:
             IManagedWorker(hire.worker).setAttendant(lambda: self._dispatcher.attend(hire))
-        self._dispatcher.lookAhead.recallFromAll()
         self._hires[hire.ID] = hire
         entries = [update.makeEntry() for update in self._updates if hire.isQualified(update.series)]
         if not entries:

@@ -18,6 +18,12 @@ _PATIENCE = 2.0
 #: The module of the selectables by which a reactor wakes itself, some of them made only when it first runs.
 _WAKERS = "twisted.internet._signals"
 
+#: How the names of the reactor's own threads begin, which it keeps until it ends.
+_POOL = "PoolThread-twisted.internet.reactor"
+
+#: What leads to here is Twisted's, which keeps one descriptor in reserve from the first port that it listens on.
+_RESERVE = "/dev/null"
+
 
 def _descriptors(ignored: set[int]) -> Counter[str]:
     """
@@ -98,12 +104,14 @@ class LeakCheck:
         """
         Return what there is that there was not, one text each.
         """
-        found = [f"thread {each.name!r} is alive" for each in threading.enumerate() if each not in self._threads]
-        found += [f"child process {pid} is there" for pid in sorted(_children() - self._children)]
-        found += [
-            f"{number} more of descriptor {name!r}"
-            for name, number in (_descriptors(self._wakers()) - self._descriptors).items()
+        found = [
+            f"thread {each.name!r} is alive"
+            for each in threading.enumerate()
+            if each not in self._threads and not each.name.startswith(_POOL)
         ]
+        found += [f"child process {pid} is there" for pid in sorted(_children() - self._children)]
+        more = _descriptors(self._wakers()) - self._descriptors - Counter([_RESERVE])
+        found += [f"{number} more of descriptor {name!r}" for name, number in more.items()]
         found += [f"timer {each} is pending" for each in self._pending() if each not in self._timers]
         found += [f"selectable {each} is in the reactor" for each in sorted(self._selected() - self._seen)]
         return found

@@ -49,7 +49,7 @@ class WorkerThread:
         self,
         reactor: Any,
         reporting: Callable[[], object],
-        completed: Callable[[Task, tuple[str, Any] | None], object],
+        completed: Callable[[Task, tuple[str, Any]], object],
         reported: Callable[[int], object],
         ended: Callable[[WorkerThread], object],
         name: str = "asynqueue",
@@ -57,8 +57,7 @@ class WorkerThread:
         """
         @param reactor: Provides C{IReactorFromThreads} and C{IReactorTime}.
         @param reporting: Called each time before some tasks are given their outcomes.
-        @param completed: Called with each task that has been run, and its outcome; and before that with C{None}, for a
-            task that is to tell when it is started.
+        @param completed: Called with each task that has been run, and its outcome.
         @param reported: Called with the number of tasks each time after some have been given their outcomes.
         @param ended: Called with this object when the thread has come to its end.
         """
@@ -68,7 +67,7 @@ class WorkerThread:
         self._reported = reported
         self._ended = ended
         self._tasks: deque[Task] = deque()
-        self._outcomes: deque[tuple[Task, tuple[str, Any] | None]] = deque()
+        self._outcomes: deque[tuple[Task, tuple[str, Any]]] = deque()
         self.running: Task | None = None
         self._wake = threading.Lock()
         self._wake.acquire()
@@ -135,22 +134,15 @@ class WorkerThread:
                 wait()
                 continue
             self.running = task
-            if task.tellsStart:
-                outcomes.append((task, None))
-                self._signal()
             outcomes.append((task, perform(task)))
             self.running = None
             del task
             if not self._isSignalled:
-                self._signal()
+                self._isSignalled = True
+                self._reactor.callFromThread(self._drain)
             if self._isAbandoned:
                 break
         self._reactor.callFromThread(self._finish)
-
-    def _signal(self) -> None:
-        if not self._isSignalled:
-            self._isSignalled = True
-            self._reactor.callFromThread(self._drain)
 
     def _drain(self) -> None:
         """

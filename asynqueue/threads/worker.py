@@ -32,6 +32,9 @@ T = TypeVar("T")
 #: How long, in seconds, a call that nobody waits for any more may go on before its thread is written off.
 GRACE = 2.0
 
+#: How long, in seconds, a thread must have been running a call until the call counts as started.
+START = 0.005
+
 
 @implementer(IManagedWorker)
 class ThreadWorker:
@@ -74,6 +77,8 @@ class ThreadWorker:
         self._strays: set[WorkerThread] = set()
         self._writeOffs: dict[Task, IDelayedCall] = {}
         self._stuck: Task | None = None
+        self._look: IDelayedCall | None = None
+        self._seen: Task | None = None
         self._isStopping = False
         self._readiness = Readiness()
         self._ends = Readiness()
@@ -126,6 +131,8 @@ class ThreadWorker:
         thread = self._living()
         self._tasks[task] = None
         thread.submit(task)
+        if task.tellsStart and self._look is None:
+            self._look = self._reactor.callLater(START, self._tellStart)
 
     def deferToThread(self, f: Callable[..., Deferred[T] | T], *args: Any, **kw: Any) -> Deferred[T]:
         """
@@ -155,6 +162,26 @@ class ThreadWorker:
             )
         return self._thread
 
+    def _tellStart(self) -> None:
+        """
+        Report that the task at hand has been started, if the thread has been running it since the last look.
+
+        A thread that reported this itself could lose the interpreter to another one before it gets into the function.
+        """
+        self._look = None
+        running = None if self._thread is None else self._thread.running
+        if running is not None and running is self._seen:
+            running.started()
+        self._seen = running
+        if self._tasks and self._look is None:
+            self._look = self._reactor.callLater(START, self._tellStart)
+
+    def _stopLooking(self) -> None:
+        look, self._look = self._look, None
+        self._seen = None
+        if look is not None:
+            look.cancel()
+
     def _reporting(self) -> None:
         """
         Note for how long the worker has been busy with what is going to be reported.
@@ -163,14 +190,11 @@ class ThreadWorker:
         self._elapsed = now - self._busySince
         self._busySince = now
 
-    def _completed(self, task: Task, outcome: tuple[str, Any] | None) -> None:
+    def _completed(self, task: Task, outcome: tuple[str, Any]) -> None:
         """
         Give a task its outcome.
         """
         # Hot path, watched by `bench --only threads`.
-        if outcome is None:
-            task.started()
-            return
         self._tasks.pop(task, None)
         if self._writeOffs:
             writeOff = self._writeOffs.pop(task, None)
@@ -204,8 +228,10 @@ class ThreadWorker:
                 self._attendant()
         if self._readiness.waiters and len(self._tasks) < self.capacity:
             self._readiness.ready()
-        if self._isStopping and not self._tasks:
-            self._endThread()
+        if not self._tasks:
+            self._stopLooking()
+            if self._isStopping:
+                self._endThread()
 
     def cancel(self, task: Task) -> None:
         """
@@ -321,6 +347,7 @@ class ThreadWorker:
         Let go of the thread, which ends when the call that it is running returns, and give back all tasks.
         """
         held, self._tasks = self._tasks, {}
+        self._stopLooking()
         writeOffs, self._writeOffs = self._writeOffs, {}
         for writeOff in writeOffs.values():
             writeOff.cancel()

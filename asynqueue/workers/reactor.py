@@ -116,8 +116,6 @@ class AsyncWorker:
     def _start(self, task: Task) -> None:
         # Hot path, watched by `bench --only reactor`.
         self._current = task
-        if task.tellsStart:
-            task.started()
         func, args, kw = task.callTuple
         try:
             result = runInContext(task.context, task, func, args, kw)
@@ -137,6 +135,8 @@ class AsyncWorker:
         if self._current is task:
             self._inner = result
         result.addBoth(self._arrived, task)
+        if task.tellsStart:
+            task.started()
         if task.cancelled or self._current is not task:
             # It was cancelled, or the worker crashed, while the call was making the Deferred.
             result.cancel()
