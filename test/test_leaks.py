@@ -234,8 +234,7 @@ class LeakCheckTests(SynchronousTestCase):
 
         class Holder:
             def __init__(self) -> None:
-                self.file = os.fdopen(os.dup(0), closefd=False)
-                self.descriptor = self.file.fileno()
+                self.descriptor = os.open(__file__, os.O_RDONLY)
                 self.itself = self
 
             def __del__(self) -> None:

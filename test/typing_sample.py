@@ -47,4 +47,3 @@ async def sample() -> None:
         assert_type(urgent.call(awaiting, 1), Deferred[bytes])
         assert_type(await queue.call(plain, 1), float)
         urgent.call(plain, "no number")  # type: ignore[call-overload]
-        urgent.call(plain, 1, timeout=3)  # type: ignore[call-arg]
