@@ -88,4 +88,4 @@ class CallDeferred(Deferred[T]):
         if self.dispatcher is None or self.called:
             Deferred.cancel(self)
         else:
-            self.dispatcher.cancel(self)
+            self.dispatcher.outcomes.cancel(self)

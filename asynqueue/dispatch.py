@@ -21,7 +21,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -29,25 +29,23 @@ from asynqueue.calls import CallDeferred
 from asynqueue.deferreds.deadline import Deadline, monotonicOf
 from asynqueue.errors import (
     ImplementationError,
-    TimeoutError,
     WorkerError,
     WorkerHung,
 )
 from asynqueue.hires import Hire, HireState
 from asynqueue.ledger import TURN, Ledger
 from asynqueue.lookahead import LookAhead
+from asynqueue.outcomes import Outcomes
 from asynqueue.scheduling.backlog import Backlog
 from asynqueue.scheduling.lanes import ALONE, Lane
 from asynqueue.tasks import Attempt
-from asynqueue.verdicts import Again, Policy, callOf, verdict
+from asynqueue.verdicts import Policy, callOf
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 #: How often in a row a worker may break its contract before it gets no more tasks.
 MAX_STRIKES = 3
-
-_ERRORS = (("e",), (b"e",))
 
 
 class Dispatcher:
@@ -58,6 +56,7 @@ class Dispatcher:
     @ivar backlog: Those of them that wait.
     @ivar hires: The workers, by ID.
     @ivar lookAhead: Cares for what workers hold and have not started.
+    @ivar outcomes: Takes what workers report.
     @ivar isOpen: Whether calls are accepted.
     @ivar onChange: Called whenever the number of waiting calls has changed otherwise than by a new call.
     @ivar onFit: Called with each worker that has become fit again.
@@ -78,14 +77,14 @@ class Dispatcher:
         self.hires: dict[int, Hire] = {}
         self.isOpen = True
         self.lookAhead = LookAhead(self)
+        self.outcomes = Outcomes(self)
         self.onChange: Callable[[], object] | None = None
         self.onHiresChange: Callable[[], object] | None = None
         self.onFit: Callable[[Hire], object] | None = None
         self.clock = clock
         self._givenMonotonic = monotonicClock
-        self._isDispatching = False
+        self.isDispatching = False
         self._turn: IDelayedCall | None = None
-        self._waits: dict[int, Deadline] = {}
         self._acceptances: dict[int, Deferred[Any]] = {}
         self._parked: set[Any] = set()
 
@@ -107,11 +106,11 @@ class Dispatcher:
         # Hot path, watched by `bench --only reactor`.
         self.ledger.admit(entry)
         self.backlog.push(entry, entry.band)
-        if not self._isDispatching:
+        if not self.isDispatching:
             self.dispatch()
         lane = entry.lane
         if lane is not None and lane.heaps == ():
-            self._nobodyServes(entry)
+            self.nobodyServes(entry)
 
     def whenAssigned(self, entry: CallDeferred[Any]) -> Deferred[Any]:
         """
@@ -130,14 +129,14 @@ class Dispatcher:
             accepted.callback(None)
         return result
 
-    def _nobodyServes(self, entry: CallDeferred[Any]) -> None:
+    def nobodyServes(self, entry: CallDeferred[Any]) -> None:
         """
         Tell, once a series, that a call has to wait for a worker to come; or refuse it if all there are have hung.
         """
         unfit = [hire for hire in self.hires.values() if hire.state is HireState.UNFIT]
         if any(hire.isQualified(entry.series) for hire in unfit):
             self.backlog.discard(entry)
-            self._settle(entry, Failure(self._hung(entry)))
+            self.outcomes.settle(entry, Failure(self._hung(entry)))
         elif entry.series not in self._parked and (self.hires or entry.series is not None):
             self._parked = {series for series in self._parked if self.backlog.lanesOf(series)} | {entry.series}
             self.log.warn(
@@ -153,28 +152,6 @@ class Dispatcher:
         ]
         return WorkerHung(f"{callOf(entry)} cannot be run: {'; '.join(why)}")
 
-    def cancel(self, entry: CallDeferred[Any]) -> None:
-        """
-        Settle a call with C{CancelledError}, wherever it stands, and tell the worker that has it.
-        """
-        failure = Failure(CancelledError(f"{callOf(entry)} was cancelled"))
-        task = entry.current
-        if task is not None:
-            self.abandon(task)
-            self._settle(entry, failure)
-            self._stopWorking(task)
-        else:
-            if entry.lane is not None:
-                if entry.lane.heaps is None:
-                    self.ledger.condemned -= 1
-                self.backlog.discard(entry)
-            for hire in self.hires.values():
-                if entry.options.alone and entry in hire.updates:
-                    hire.updates.remove(entry)
-            self._settle(entry, failure)
-        if self.onChange is not None:
-            self.onChange()
-
     def cancelLanes(self, lanes: list[Lane], reason: Callable[[CallDeferred[Any]], BaseException]) -> int:
         """
         Take whole lanes out of the backlog, and settle their calls over the next turns.
@@ -187,13 +164,6 @@ class Dispatcher:
             self.onChange()
         return number
 
-    def _settle(self, entry: CallDeferred[Any], value: Any) -> None:
-        if self._waits:
-            wait = self._waits.pop(entry.ID, None)
-            if wait is not None:
-                wait.stop()
-        self.ledger.settle(entry, value)
-
     # Dispatch
 
     def dispatch(self) -> None:
@@ -201,9 +171,9 @@ class Dispatcher:
         Match calls with workers until there is no match, or the turn is over.
         """
         # Hot path, watched by `bench --only reactor`.
-        if self._isDispatching:
+        if self.isDispatching:
             return
-        self._isDispatching = True
+        self.isDispatching = True
         backlog = self.backlog
         number = 0
         until = 0.0
@@ -218,7 +188,7 @@ class Dispatcher:
                         self._dispatchLater()
                         break
         finally:
-            self._isDispatching = False
+            self.isDispatching = False
         if number and self.onChange is not None:
             self.onChange()
 
@@ -264,10 +234,7 @@ class Dispatcher:
 
     def _isRerun(self, entry: CallDeferred[Any], hire: Hire) -> None:
         self.ledger.reruns += 1
-        if self._waits:
-            wait = self._waits.pop(entry.ID, None)
-            if wait is not None:
-                wait.stop()
+        self.outcomes.stopWaiting(entry)
         hire.exclusive = entry.band == ALONE
 
     def _run(self, hire: Hire, task: Attempt) -> None:
@@ -294,11 +261,11 @@ class Dispatcher:
         if not hire.ready:
             hire.ready = True
             for task in [task for task in hire.tasks if task.cancelled]:
-                self._forget(hire, task)
+                self.forget(hire, task)
             self.roomAt(hire)
             self.dispatch()
 
-    def _forget(self, hire: Hire, task: Attempt) -> None:
+    def forget(self, hire: Hire, task: Attempt) -> None:
         """
         Count an attempt that is over as gone from a worker that has said it is ready for more.
         """
@@ -321,7 +288,7 @@ class Dispatcher:
             error = WorkerError(f"{hire.name} {what} {callOf(task.entry)}: {failure.getErrorMessage()}")
             error.original = failure.value
             error.__cause__ = failure.value
-            self.report(task, ("x", error))
+            self.outcomes.report(task, ("x", error))
         hire.strikes = strikes
         if strikes >= MAX_STRIKES and hire.state is HireState.ACTIVE:
             self.setUnfit(hire, f"has broken its contract {strikes} times in a row")
@@ -335,9 +302,7 @@ class Dispatcher:
         turn, self._turn = self._turn, None
         if turn is not None:
             turn.cancel()
-        for wait in self._waits.values():
-            wait.stop()
-        self._waits.clear()
+        self.outcomes.close()
 
     # Fitness
 
@@ -394,157 +359,3 @@ class Dispatcher:
             self.backlog.offer(hire)
         elif hire.offered is not None:
             self.backlog.withdraw(hire)
-
-    # Outcomes
-
-    def report(self, task: Attempt, statusResult: Any) -> None:
-        """
-        Take the outcome of an attempt. One that comes late, or twice, is dropped and counted.
-        """
-        # Hot path, watched by `bench --only reactor`.
-        hire = task.hire
-        entry = task.entry
-        task.hire = None
-        if hire is not None:
-            hire.tasks.pop(task, None)
-            hire.finished += 1
-            hire.strikes = 0
-            if hire.pins:
-                self.lookAhead.release(hire, task)
-        if entry.current is not task or task.arriving is not None:
-            self._dropLate(statusResult)
-        elif type(statusResult) is tuple and len(statusResult) == 2 and statusResult[0] == "r":
-            self._deliver(entry, task, statusResult[1])
-        else:
-            self._judge(entry, task, statusResult)
-        if hire is not None and hire.state is not HireState.GONE:
-            hire.held -= 1
-            hire.exclusive = False
-            if hire.managed or hire.ready:
-                self.roomAt(hire)
-            if not self._isDispatching:
-                self.dispatch()
-
-    def _dropLate(self, statusResult: Any) -> None:
-        """
-        Drop the outcome of an attempt that is over.
-        """
-        letter, value = statusResult if isinstance(statusResult, tuple) and len(statusResult) == 2 else ("?", None)
-        if letter not in ("k", b"k"):
-            self.ledger.late += 1
-        if isinstance(value, Deferred):
-            value.addErrback(lambda failure: None)
-            value.cancel()
-
-    def _judge(self, entry: CallDeferred[Any], task: Attempt, statusResult: Any) -> None:
-        try:
-            value = verdict(entry, task, statusResult, self.policy)
-        except Exception:  # an error policy may be anybody's; the call must be settled whatever it raises
-            value = Failure()
-        if isinstance(statusResult, tuple) and statusResult[:1] in _ERRORS and not isinstance(value, Failure):
-            # The error policy has made a value of it.
-            self.ledger.failed += 1
-        if isinstance(value, Again):
-            self.abandon(task)
-            self.requeue(entry, value.band, value.isTimed)
-        else:
-            self._deliver(entry, task, value)
-
-    def _deliver(self, entry: CallDeferred[Any], task: Attempt, value: Any) -> None:
-        """
-        Settle a call with the value of its current attempt, as soon as that is there.
-        """
-        # Hot path, watched by `bench --only reactor`.
-        if isinstance(value, Deferred):
-            task.arriving = value
-            value.addBoth(self._arrived, entry, task)
-            return
-        if task.deadline is not None:
-            task.deadline.stop()
-            task.deadline = None
-        self._settle(entry, value)
-
-    def _arrived(self, value: Any, entry: CallDeferred[Any], task: Attempt) -> None:
-        """
-        Take the value that an attempt's outcome promised. Errors are those of the call.
-        """
-        if entry.current is not task:
-            return
-        if isinstance(value, Failure):
-            task.arriving = None
-            self._judge(entry, task, ("k", None) if value.check(CancelledError) else ("e", value))
-        else:
-            self._deliver(entry, task, value)
-
-    def requeue(self, entry: CallDeferred[Any], band: int, isTimed: bool = False) -> None:
-        """
-        Let a call wait again, ahead of those that have not been given to a worker yet.
-
-        @param isTimed: Only for as long as its timeout.
-        """
-        entry.current = None
-        entry.band = band
-        self.backlog.push(entry, band)
-        timeout = entry.options.timeout
-        if isTimed and timeout is not None:
-            self._waits[entry.ID] = self.deadline(timeout, lambda: self._waitedTooLong(entry))
-        lane = entry.lane
-        if lane is not None and lane.heaps == ():
-            self._nobodyServes(entry)
-        if self.onChange is not None:
-            self.onChange()
-        if self.onHiresChange is not None:
-            # A call may have come back that nobody who is still here can run.
-            self.onHiresChange()
-
-    def _waitedTooLong(self, entry: CallDeferred[Any]) -> None:
-        del self._waits[entry.ID]
-        if entry.lane is not None and entry.lane.heaps is not None:
-            self.backlog.discard(entry)
-            self.ledger.settle(
-                entry,
-                Failure(
-                    TimeoutError(
-                        f"{callOf(entry)}: no worker took it for its re-run within {entry.options.timeout:g} s; "
-                        + "; ".join(text for _, text in entry.history)
-                    )
-                ),
-            )
-            if self.onChange is not None:
-                self.onChange()
-
-    def timedOut(self, task: Attempt) -> None:
-        """
-        End an attempt whose time is up.
-        """
-        entry = task.entry
-        self.abandon(task)
-        self._judge(entry, task, ("t", None))
-        self._stopWorking(task)
-        self.dispatch()
-
-    def abandon(self, task: Attempt) -> None:
-        """
-        Note that nobody waits for the outcome of an attempt any more.
-        """
-        task.cancelled = True
-        if task.deadline is not None:
-            task.deadline.stop()
-            task.deadline = None
-
-    def _stopWorking(self, task: Attempt) -> None:
-        if task.arriving is not None:
-            task.arriving.cancel()
-        hire = task.hire
-        if hire is None:
-            return
-        if not hire.managed:
-            if hire.ready:
-                self._forget(hire, task)
-        else:
-            try:
-                hire.worker.cancel(task)
-            except Exception:  # a worker may be anybody's; the call is settled already
-                self.log.failure(
-                    "{worker} raised an exception when told to cancel {task!r}", worker=hire.name, task=task
-                )

@@ -153,7 +153,7 @@ class ErrorPolicy:
             if not dispatcher.isOpen:
                 return Failure(QueueClosed(f"{callOf(entry)} is not run again: the queue is shut down"))
             dispatcher.ledger.admit(entry)
-            dispatcher.requeue(entry, value.band)
+            dispatcher.outcomes.requeue(entry, value.band)
             dispatcher.dispatch()
             return entry
         return value

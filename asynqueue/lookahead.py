@@ -105,9 +105,9 @@ class LookAhead:
             self.release(hire, task)
             entry = task.entry
             if entry.current is task:
-                self._dispatcher.abandon(task)
+                self._dispatcher.outcomes.abandon(task)
                 entry.attempts -= 1
-                self._dispatcher.requeue(entry, ALONE if entry.band == ALONE else RERUN)
+                self._dispatcher.outcomes.requeue(entry, ALONE if entry.band == ALONE else RERUN)
         if tasks:
             self._dispatcher.roomAt(hire)
         return bool(tasks)

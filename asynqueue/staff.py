@@ -275,10 +275,10 @@ class Staff:
         hire.pins.clear()
         for task in left:
             if hire.reassigns:
-                self._dispatcher.report(task, ("l", f"{hire.name} is gone"))
+                self._dispatcher.outcomes.report(task, ("l", f"{hire.name} is gone"))
             else:
                 unfinished.append(task)
-                self._dispatcher.report(
+                self._dispatcher.outcomes.report(
                     task,
                     ("x", WorkerLost(f"{callOf(task.entry)} was left unfinished by {hire.name}; it may have run")),
                 )

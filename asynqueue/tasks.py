@@ -287,7 +287,7 @@ class Attempt(Task):
         Report the outcome of the attempt. Only the first counts, and only while the attempt is the call's current one.
         """
         if self._dispatcher is not None:
-            self._dispatcher.report(self, statusResult)
+            self._dispatcher.outcomes.report(self, statusResult)
 
     def errback(self, failure: Failure | BaseException) -> None:
         """
@@ -311,7 +311,7 @@ class Attempt(Task):
         End the attempt, for its time is up. The worker goes on until it notices.
         """
         if self._dispatcher is not None and self.entry.current is self:
-            self._dispatcher.timedOut(self)
+            self._dispatcher.outcomes.timedOut(self)
 
     def reset(self) -> Deferred[Any]:
         """
