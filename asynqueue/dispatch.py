@@ -166,6 +166,27 @@ class Dispatcher:
 
     # Dispatch
 
+    def freed(self, hire: Hire) -> None:
+        """
+        Give a worker that has come to the end of a task what is best for it now.
+        """
+        # Hot path, watched by `bench --only reactor`: what L{dispatch} would do, for one worker, as long as none waits.
+        if not self.isDispatching and hire.state is HireState.ACTIVE and not hire.updates and hire.hasRoom():
+            entry = self.backlog.serve(hire)
+            if entry is not None:
+                self.isDispatching = True
+                try:
+                    self._assign(hire, cast("CallDeferred[Any]", entry))
+                finally:
+                    self.isDispatching = False
+                if self.onChange is not None:
+                    self.onChange()
+                if hire.offered is None:
+                    return
+        elif hire.managed or hire.ready:
+            self.roomAt(hire)
+        self.dispatch()
+
     def dispatch(self) -> None:
         """
         Match calls with workers until there is no match, or the turn is over.

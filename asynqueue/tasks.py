@@ -216,7 +216,6 @@ class Attempt(Task):
         self.entry = entry
         self.hire = hire
         self._dispatcher = entry.dispatcher
-        self.ID = entry.ID
         self.attempt = entry.attempts = entry.attempts + 1
         kw = entry.kw
         self.callTuple = (entry.func, entry.args, dict(kw) if kw else {})
@@ -225,6 +224,13 @@ class Attempt(Task):
         self.deadline: Deadline | None = None
         self.arriving: Deferred[Any] | None = None
         self._workerID = None if hire is None else hire.ID
+
+    @property
+    def ID(self) -> int:  # type: ignore[override]
+        """
+        The ID of the call.
+        """
+        return self.entry.ID
 
     @property
     def d(self) -> Deferred[Any]:  # type: ignore[override]
