@@ -7,7 +7,7 @@ has it, which carries the exception itself.
 
 from __future__ import annotations
 
-from types import GetSetDescriptorType, MemberDescriptorType
+from types import GetSetDescriptorType, MemberDescriptorType, TracebackType
 from typing import Any
 
 from twisted.python.failure import Failure
@@ -47,7 +47,10 @@ def exceptionOf(failure: Failure) -> BaseException:
     error = failure.value
     if error is None:
         return WorkerError(f"a failure without an exception: {failure.getErrorMessage()}")
-    return error if error.__traceback__ is not None else error.with_traceback(failure.getTracebackObject())
+    trace = failure.getTracebackObject()
+    if error.__traceback__ is None and isinstance(trace, TracebackType):
+        error.__traceback__ = trace
+    return error
 
 
 def failureOf(result: object) -> Failure:

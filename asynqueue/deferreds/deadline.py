@@ -12,6 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IReactorCore
+from twisted.internet.task import Clock
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -22,7 +23,8 @@ def monotonicOf(clock: IReactorTime) -> Callable[[], float]:
     Return the monotonic clock, in seconds, that belongs to a source of timers: the system's for a real reactor, and
     for anything else, such as C{twisted.internet.task.Clock}, its own.
     """
-    return monotonic if IReactorCore.providedBy(clock) else clock.seconds
+    isReal = IReactorCore.providedBy(clock) and not isinstance(clock, Clock)
+    return monotonic if isReal else clock.seconds
 
 
 class Deadline:
