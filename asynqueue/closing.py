@@ -49,6 +49,13 @@ class Closing:
         self._before = 0
         self._deadlines: list[Deadline] = []
 
+    @property
+    def takesWorkers(self) -> bool:
+        """
+        Whether a worker may still come: to help with what is queued.
+        """
+        return self.phase is Phase.OPEN or (self.phase is Phase.DRAINING and self._drains)
+
     def shutdown(self, drain: bool, deadline: float | None) -> Deferred[list[Task]]:
         """
         Begin to close the queue, or go on with it more strictly.

@@ -168,7 +168,7 @@ class Dispatcher:
 
     def freed(self, hire: Hire) -> None:
         """
-        Give a worker that has come to the end of a task what is best for it now.
+        Give a worker that has come to the end of a task what is best for it now. Nothing else must have changed.
         """
         # Hot path, watched by `bench --only reactor`: what L{dispatch} would do, for one worker, as long as none waits.
         if not self.isDispatching and hire.state is HireState.ACTIVE and not hire.updates and hire.hasRoom():
@@ -353,6 +353,9 @@ class Dispatcher:
         self.lookAhead.forget(hire)
         self.backlog.unseat(hire)
         self.lookAhead.recall(hire)
+        while hire.updates:
+            entry = hire.updates.popleft()
+            self.outcomes.settle(entry, Failure(WorkerHung(f"{callOf(entry)} cannot be run: {hire.name} {why}")))
         stranded = [lane for lane in self.backlog.unserved() if hire.isQualified(lane.family.series)]
         self.cancelLanes(stranded, lambda entry: WorkerHung(f"{callOf(entry)} cannot be run: {hire.name} {why}"))
         self.dispatch()

@@ -91,7 +91,7 @@ class TaskHandler:
         @raise InvariantError: Its C{cQualified} or C{iQualified} is no list.
         @raise ValueError: It is hired already.
         """
-        if self.closing.phase in (Phase.STOPPING, Phase.CLOSED):
+        if not self.closing.takesWorkers:
             return fail(QueueClosed(f"{worker!r} was not attached: the queue is shut down"))
         return self.staff.hire(worker)
 

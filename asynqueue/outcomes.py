@@ -41,22 +41,31 @@ class Outcomes:
         hire = task.hire
         entry = task.entry
         task.hire = None
+        isPlain = True
         if hire is not None:
             hire.tasks.pop(task, None)
             hire.finished += 1
             hire.strikes = 0
             if hire.pins:
+                isPlain = False
                 self._dispatcher.lookAhead.release(hire, task)
         if entry.current is not task or task.arriving is not None:
             self._dropLate(statusResult)
         elif type(statusResult) is tuple and len(statusResult) == 2 and statusResult[0] == "r":
             self._deliver(entry, task, statusResult[1])
         else:
+            isPlain = False
             self._judge(entry, task, statusResult)
         if hire is not None and hire.state is not HireState.GONE:
             hire.held -= 1
             hire.exclusive = False
-            self._dispatcher.freed(hire)
+            if isPlain:
+                self._dispatcher.freed(hire)
+            else:
+                # What has come back, or is not kept for this worker any more, may be for others.
+                if hire.managed or hire.ready:
+                    self._dispatcher.roomAt(hire)
+                self._dispatcher.dispatch()
 
     def _dropLate(self, statusResult: Any) -> None:
         """

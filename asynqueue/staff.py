@@ -274,6 +274,9 @@ class Staff:
         hire.tasks.clear()
         hire.pins.clear()
         for task in left:
+            if task.entry.current is not task:
+                # The errback of another one has cancelled it.
+                continue
             if hire.reassigns:
                 self._dispatcher.outcomes.report(task, ("l", f"{hire.name} is gone"))
             else:

@@ -18,7 +18,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from heapq import heapreplace
 from itertools import chain
 
-from asynqueue.scheduling.lanes import ALONE, RERUN, Lane, LaneHeap, Queueable, Rank
+from asynqueue.scheduling.lanes import ALONE, NORMAL_CLASS, RERUN, Lane, LaneHeap, Queueable, Rank
 from asynqueue.scheduling.niceness import UNIT
 
 
@@ -61,6 +61,16 @@ class Group:
         self.members = 0
         self.pinning: list[Seat] = []
         self.weight = 0
+
+    def now(self) -> int:
+        """
+        Return the virtual time, which is not behind the least tag of the lanes either: those may have been served by
+        other groups meanwhile.
+        """
+        top = self.heap.top()
+        if top is not None and top[0] == NORMAL_CLASS and top[1] > self.virtualTime:
+            self.virtualTime = top[1]
+        return self.virtualTime
 
     def remember(self, lane: Lane) -> None:
         """
@@ -160,7 +170,7 @@ class Backlog:
         for group in groups:
             if group not in lane.offsets:
                 tag = group.tags.pop((series, lane.band), 0) if group.tags else 0
-                lane.offsets[group] = max(tag, group.virtualTime) - lane.served
+                lane.offsets[group] = max(tag, group.now()) - lane.served
         if pin is not None:
             lane.heaps = (self._pinnedHeap(pin),)
         elif lane.band == ALONE:
@@ -400,13 +410,14 @@ class Backlog:
                 continue
             seat: Seat | None = group.idle[0] if group.idle else group.roomy[0]
             rank = group.heap.top()
+            reserved: Seat | None = None
             if group.alone.current:
-                seat, rank = self._besideAlone(group, rank)
+                seat, rank, reserved = self._besideAlone(group, rank)
             if rank is not None and seat is not None and (best is None or rank < best):
                 best = rank
                 chosen = seat
             for seat in group.pinning:
-                if seat.offered is None or seat.pinned is None:
+                if seat.offered is None or seat.pinned is None or seat is reserved:
                     continue
                 rank = seat.pinned.top()
                 if rank is not None and (best is None or rank < best) and not (rank[0] == ALONE and seat.held):
@@ -426,18 +437,20 @@ class Backlog:
         chosen.offered = None
         return chosen, self._take(lane, chosen)
 
-    def _besideAlone(self, group: Group, rank: Rank | None) -> tuple[Seat | None, Rank | None]:
+    def _besideAlone(self, group: Group, rank: Rank | None) -> tuple[Seat | None, Rank | None, Seat | None]:
         """
         Choose a seat and what it is to get, while an item waits that is to be alone: that item if a seat is idle. Else
         the seat that holds least gets nothing until it is idle, and another one what is next otherwise.
+
+        @return: The seat, what it is to get, and the seat that is to get nothing.
         """
         alone = group.alone.top()
-        if alone is None:
-            return (group.idle[0] if group.idle else group.roomy[0]), rank
         if group.idle:
-            return group.idle[0], alone
+            return group.idle[0], rank if alone is None else alone, None
+        if alone is None:
+            return group.roomy[0], rank, None
         reserved = min(group.roomy, key=lambda seat: seat.held)
-        return next((seat for seat in group.roomy if seat is not reserved), None), rank
+        return next((seat for seat in group.roomy if seat is not reserved), None), rank, reserved
 
     def _fittest(self, lane: Lane, seat: Seat) -> Seat:
         """
