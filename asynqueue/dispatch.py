@@ -104,8 +104,17 @@ class Dispatcher:
         Accept a call and give it to a worker, if one has room for it.
         """
         # Hot path, watched by `bench --only reactor`.
+        backlog = self.backlog
         self.ledger.admit(entry)
-        self.backlog.push(entry, entry.band)
+        if not (backlog.waiting or self.isDispatching):
+            seat = backlog.seatAtOnce(entry.series)
+            if seat is not None:
+                self._assignNow(cast(Hire, seat), entry)
+                if self.backlog.waiting:
+                    # The worker has given it back, or its outcome has led to other calls.
+                    self.dispatch()
+                return
+        backlog.push(entry, entry.band)
         if not self.isDispatching:
             self.dispatch()
         lane = entry.lane
@@ -174,11 +183,7 @@ class Dispatcher:
         if not self.isDispatching and hire.state is HireState.ACTIVE and not hire.updates and hire.hasRoom():
             entry = self.backlog.serve(hire)
             if entry is not None:
-                self.isDispatching = True
-                try:
-                    self._assign(hire, cast("CallDeferred[Any]", entry))
-                finally:
-                    self.isDispatching = False
+                self._assignNow(hire, cast("CallDeferred[Any]", entry))
                 if self.onChange is not None:
                     self.onChange()
                 if hire.offered is None:
@@ -212,6 +217,16 @@ class Dispatcher:
             self.isDispatching = False
         if number and self.onChange is not None:
             self.onChange()
+
+    def _assignNow(self, hire: Hire, entry: CallDeferred[Any]) -> None:
+        """
+        Give a call to a worker, outside of the loop.
+        """
+        self.isDispatching = True
+        try:
+            self._assign(hire, entry)
+        finally:
+            self.isDispatching = False
 
     def _dispatchLater(self) -> None:
         if self._turn is None:

@@ -15,7 +15,6 @@ from asynqueue.closing import Phase
 from asynqueue.errors import QueueClosed, QueueRunError
 from asynqueue.load import LoadInfoProducer
 from asynqueue.priority import Priority
-from asynqueue.verdicts import callOf
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IConsumer
@@ -221,4 +220,5 @@ class CallQueue(Queue):
 
 
 def _cancelledInBulk(entry: CallDeferred[Any]) -> CancelledError:
-    return CancelledError(f"{callOf(entry)} was cancelled with others")
+    # The calls may be a million: what they were is not told.
+    return CancelledError(f"call {entry.ID} was cancelled with others")

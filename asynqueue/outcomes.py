@@ -52,6 +52,13 @@ class Outcomes:
         if entry.current is not task or task.arriving is not None:
             self._dropLate(statusResult)
         elif type(statusResult) is tuple and len(statusResult) == 2 and statusResult[0] == "r":
+            if hire is not None and isPlain and not self._backlog.waiting and hire.state is not HireState.GONE:
+                # Whoever waits for this result alone is going to make the next call of it.
+                hire.held -= 1
+                hire.exclusive = False
+                if hire.managed or hire.ready:
+                    self._dispatcher.roomAt(hire)
+                hire = None
             self._deliver(entry, task, statusResult[1])
         else:
             isPlain = False

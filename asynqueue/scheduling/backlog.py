@@ -101,6 +101,13 @@ class Seat:
         self.pinned: LaneHeap | None = None
 
 
+def _isFitter(seat: Seat, other: Seat) -> bool:
+    """
+    Tell whether a seat is to be preferred: one that is idle, and of those the one that has been so longest.
+    """
+    return (bool(seat.held), seat.idleSince) < (bool(other.held), other.idleSince)
+
+
 class SeriesLanes:
     """
     The lanes of one series, and the seat that they are pinned to.
@@ -379,6 +386,27 @@ class Backlog:
 
     # Matches
 
+    def seatAtOnce(self, series: Hashable) -> Seat | None:
+        """
+        Choose the seat for an item that comes when nothing waits, and so needs no lane: there is nobody to be fair to.
+
+        @return: The seat, which is not offered any more, or C{None} if the item has to wait.
+        """
+        # Hot path, watched by `bench --only reactor`.
+        if series is not None and series in self._families:
+            # It is pinned.
+            return None
+        chosen: Seat | None = None
+        for group in self._groups:
+            if series is None or series in group.qualifications:
+                place = group.idle or group.roomy
+                if place and (chosen is None or _isFitter(place[0], chosen)):
+                    chosen = place[0]
+        if chosen is not None and chosen.offered is not None:
+            chosen.offered.popleft()
+            chosen.offered = None
+        return chosen
+
     def serve(self, seat: Seat) -> Queueable | None:
         """
         Take the best item for a seat that has got room, if it is the only one in its group; otherwise offer it.
@@ -458,7 +486,7 @@ class Backlog:
         """
         for heap in lane.heaps or ():
             group = heap.group
-            if group.idle and (seat.held or group.idle[0].idleSince < seat.idleSince):
+            if group.idle and _isFitter(group.idle[0], seat):
                 seat = group.idle[0]
         return seat
 

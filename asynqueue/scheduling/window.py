@@ -27,15 +27,21 @@ class Window:
         self.size = 1
         self._target = target
 
-    def finished(self, count: int, elapsed: float) -> None:
+    def finished(self, count: int, elapsed: float) -> int:
         """
         Note that a number of tasks have finished in a number of seconds in which the worker had something to do.
+
+        @return: The size from now on.
         """
         fitting = int(self._target * count / elapsed) if elapsed > 0 else CEILING
         self.size = max(1, min(fitting, 2 * self.size, CEILING))
+        return self.size
 
-    def stalled(self) -> None:
+    def stalled(self) -> int:
         """
         Note that a task takes longer than was thought.
+
+        @return: The size from now on.
         """
         self.size = 1
+        return self.size

@@ -48,21 +48,19 @@ class WorkerThread:
     def __init__(
         self,
         reactor: Any,
-        reporting: Callable[[], object],
         completed: Callable[[Task, tuple[str, Any]], object],
-        reported: Callable[[int], object],
+        reported: Callable[[int, float], object],
         ended: Callable[[WorkerThread], object],
         name: str = "asynqueue",
     ) -> None:
         """
         @param reactor: Provides C{IReactorFromThreads} and C{IReactorTime}.
-        @param reporting: Called each time before some tasks are given their outcomes.
         @param completed: Called with each task that has been run, and its outcome.
-        @param reported: Called with the number of tasks each time after some have been given their outcomes.
+        @param reported: Called each time after some tasks have been given their outcomes, with their number and when
+            that began, on the monotonic clock.
         @param ended: Called with this object when the thread has come to its end.
         """
         self._reactor = reactor
-        self._reporting = reporting
         self._completed = completed
         self._reported = reported
         self._ended = ended
@@ -153,8 +151,8 @@ class WorkerThread:
         self._isSignalled = False
         outcomes = self._outcomes
         completed = self._completed
-        self._reporting()
-        until = monotonic() + TURN
+        began = monotonic()
+        until = began + TURN
         number = 0
         while outcomes:
             task, outcome = outcomes.popleft()
@@ -165,7 +163,7 @@ class WorkerThread:
         if outcomes and not self._isSignalled:
             self._isSignalled = True
             self._reactor.callLater(0, self._drain)
-        self._reported(number)
+        self._reported(number, began)
 
     def _finish(self) -> None:
         self._drain()

@@ -70,8 +70,8 @@ class ThreadWorker:
         self._grace = checkedTimeout(grace, "grace") or 0.0
         self._reactor = reactor
         self._window = Window()
-        self._busySince = 0.0
-        self._elapsed = 0.0
+        self.capacity = self._window.size
+        self._busySince: float | None = None
         self._tasks: dict[Task, None] = {}
         self._thread: WorkerThread | None = None
         self._strays: set[WorkerThread] = set()
@@ -83,13 +83,6 @@ class ThreadWorker:
         self._readiness = Readiness()
         self._ends = Readiness()
         self._attendant: Callable[[], object] | None = None
-
-    @property
-    def capacity(self) -> int:
-        """
-        How many tasks the worker may hold at the moment, by how long they take.
-        """
-        return self._window.size
 
     @property
     def tasks(self) -> list[Task]:
@@ -126,7 +119,7 @@ class ThreadWorker:
         Run a task after those that are here already.
         """
         # Hot path, watched by `bench --only threads`.
-        if not self._tasks:
+        if self._busySince is None:
             self._busySince = monotonic()
         thread = self._living()
         self._tasks[task] = None
@@ -157,9 +150,7 @@ class ThreadWorker:
                 from twisted.internet import reactor
 
                 self._reactor = reactor
-            self._thread = WorkerThread(
-                self._reactor, self._reporting, self._completed, self._reported, self._threadEnded
-            )
+            self._thread = WorkerThread(self._reactor, self._completed, self._reported, self._threadEnded)
         return self._thread
 
     def _tellStart(self) -> None:
@@ -181,14 +172,6 @@ class ThreadWorker:
         self._seen = None
         if look is not None:
             look.cancel()
-
-    def _reporting(self) -> None:
-        """
-        Note for how long the worker has been busy with what is going to be reported.
-        """
-        now = monotonic()
-        self._elapsed = now - self._busySince
-        self._busySince = now
 
     def _completed(self, task: Task, outcome: tuple[str, Any]) -> None:
         """
@@ -217,15 +200,16 @@ class ThreadWorker:
             return ("k", None)
         return ("r", runInContext(task.context, task, Deferred.fromCoroutine, (result,), {}))
 
-    def _reported(self, number: int) -> None:
+    def _reported(self, number: int, began: float) -> None:
         """
         Note the rate at which tasks finish, and let those go on who wait for that.
         """
-        if number:
-            before = self._window.size
-            self._window.finished(number, self._elapsed)
-            if self._window.size < before and self._attendant is not None:
+        if number and self._busySince is not None:
+            before = self.capacity
+            self.capacity = self._window.finished(number, began - self._busySince)
+            if self.capacity < before and self.capacity <= len(self._tasks) and self._attendant is not None:
                 self._attendant()
+        self._busySince = began if self._tasks else None
         if self._readiness.waiters and len(self._tasks) < self.capacity:
             self._readiness.ready()
         if not self._tasks:
@@ -266,7 +250,7 @@ class ThreadWorker:
         self._tasks.pop(task, None)
         self._resubmit(stray.abandon())
         task.callback(("k", None))
-        self._reported(0)
+        self._reported(0, monotonic())
 
     def _resubmit(self, tasks: list[Task]) -> None:
         """
@@ -305,7 +289,7 @@ class ThreadWorker:
             if writeOff is not None:
                 writeOff.cancel()
         if recalled:
-            self._window.stalled()
+            self.capacity = self._window.stalled()
         return recalled
 
     def stop(self) -> Deferred[None]:
