@@ -124,6 +124,9 @@ class ThreadTestCase(LeakCheckMixin, TestCase):
         Wait until a thread has ended.
         """
         await self.until(lambda: not thread.is_alive(), f"{thread} has ended")
+        # What it has told the reactor at last is told by a timer, where the reactor is that of asyncio.
+        for _ in range(2):
+            await deferLater(reactor, 0)
 
     async def bounded(self, d: Deferred[Any], seconds: float = LIMIT) -> Any:
         """
@@ -1073,8 +1076,10 @@ class DeferToThreadTests(ThreadTestCase):
             return int(text)
 
         self.assertEqual(await deferToThread(work, "5"), 5)
-        self.assertEqual(await deferToThread(lambda: Deferred.fromCoroutine(work("6"))), 6)
-        for call in (deferToThread(work, "five"), deferToThread(lambda: Deferred.fromCoroutine(work("six")))):
+        six: Deferred[int] = Deferred.fromCoroutine(work("6"))
+        self.assertEqual(await deferToThread(lambda: six), 6)
+        wrong: Deferred[int] = Deferred.fromCoroutine(work("six"))
+        for call in (deferToThread(work, "five"), deferToThread(lambda: wrong)):
             error: Any = await self.assertFailure(call, ValueError)
             self.assertIsInstance(error, ThreadError)
         self.assertNothingLogged()
