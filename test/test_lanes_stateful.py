@@ -142,6 +142,7 @@ class BacklogMachine(RuleBasedStateMachine):
         self.pins: dict[Hashable, list[Any]] = {}
         self.pairs: dict[tuple[Key, Key], PairCount] = {}
         self.owed: set[Key] = set()
+        self.groups: dict[Key, frozenset[frozenset[Hashable]]] = {}
         self.lastID = 0
         self.turn = 0
 
@@ -202,8 +203,13 @@ class BacklogMachine(RuleBasedStateMachine):
             for key in sorted(self.lanes, key=str)
             if key[1] not in ORDERED
         }
-        # A lane that has waited for one seat while others were served is owed something afterwards.
-        self.owed = {key for key in groups if key in self.owed or key[0] in self.pins}
+        # A lane that has waited for one seat, or for other groups, while others were served is owed something then.
+        self.owed = {
+            key
+            for key, theirs in groups.items()
+            if key in self.owed or key[0] in self.pins or theirs != (self.groups.get(key) or theirs)
+        }
+        self.groups = groups
         pairs = {}
         for pair in combinations(groups, 2):
             theirs = groups[pair[0]]

@@ -505,7 +505,10 @@ class Backlog:
         if lane.weight:
             tag = lane.offsets[group] + lane.served
             lane.served += lane.cost
-            virtualTime = group.virtualTime + UNIT // group.weight
+            virtualTime = group.virtualTime
+            if virtualTime <= tag + lane.cost:
+                # A lane that is further behind only catches up with the time that has passed without it.
+                virtualTime += UNIT // group.weight
             group.virtualTime = virtualTime if virtualTime > tag else tag
         if not lane.live:
             for heap in heaps:

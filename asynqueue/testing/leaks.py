@@ -12,6 +12,9 @@ from collections.abc import Callable
 from time import monotonic, sleep
 from typing import Any
 
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+
 _PATIENCE = 2.0
 
 
@@ -20,6 +23,9 @@ _WAKERS = "twisted.internet._signals"
 
 #: How the names of the reactor's own threads begin, which it keeps until it ends.
 _POOL = "PoolThread-twisted.internet.reactor"
+
+#: The module of the timers that bound the tests themselves.
+_RUNNER = "twisted.trial._asynctest"
 
 #: What leads to here is Twisted's, which keeps one descriptor in reserve from the first port that it listens on.
 _RESERVE = "/dev/null"
@@ -84,7 +90,10 @@ class LeakCheck:
         self._seen = self._selected()
 
     def _pending(self) -> list[Any]:
-        return [] if self._reactor is None else list(self._reactor.getDelayedCalls())
+        if self._reactor is None:
+            return []
+        calls = self._reactor.getDelayedCalls()
+        return [each for each in calls if getattr(each.func, "__module__", None) != _RUNNER]
 
     def _selectables(self) -> list[Any]:
         if self._reactor is None or not hasattr(self._reactor, "getReaders"):
@@ -130,10 +139,23 @@ class LeakCheck:
         if found:
             raise AssertionError("left behind: " + "; ".join(found))
 
+    async def verifySoon(self, patience: float = _PATIENCE) -> None:
+        """
+        Fail if anything is left, after letting the reactor run for some time, which brings to an end what is about to.
+
+        @param patience: How long to wait, in seconds.
+        @raise AssertionError: Something is left; the text says what.
+        """
+        until = monotonic() + patience
+        while self.leaks() and monotonic() < until:
+            await deferLater(self._reactor, 0.01)
+        self.verify(0)
+
 
 class LeakCheckMixin:
     """
-    For a C{TestCase} of trial: after each test, and after its other clean-ups, nothing is left behind.
+    For a C{TestCase} of trial, which may wait for Deferreds: after each test, and after its other clean-ups, nothing is
+    left behind.
     """
 
     addCleanup: Callable[..., Any]
@@ -145,4 +167,5 @@ class LeakCheckMixin:
         super().setUp()  # type: ignore[misc]
         from twisted.internet import reactor
 
-        self.addCleanup(LeakCheck(reactor).verify)
+        check = LeakCheck(reactor)
+        self.addCleanup(lambda: Deferred.fromCoroutine(check.verifySoon()))
