@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 
 from asynqueue.interfaces import IManagedWorker
-from asynqueue.scheduling.backlog import Seat
+from asynqueue.scheduling.groups import Seat
 
 if TYPE_CHECKING:
     from asynqueue.calls import CallDeferred

@@ -235,7 +235,7 @@ class LayerTests(SynchronousTestCase):
         for layer in (0, 1, 2, 4, 10):
             self.assertTrue(any(layerOf(name) == layer for name in names), f"no module of layer {layer}")
         self.assertIn("", names)
-        self.assertIn("asynqueue.scheduling.backlog", imports(PACKAGE / "hires.py"))
+        self.assertIn("asynqueue.scheduling.groups", imports(PACKAGE / "hires.py"))
 
 
 class ImportTests(SynchronousTestCase):

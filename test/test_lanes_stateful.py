@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from twisted.trial.unittest import SynchronousTestCase
 
-from asynqueue.scheduling.backlog import Backlog, Seat
+from asynqueue.scheduling.backlog import Backlog
+from asynqueue.scheduling.groups import Seat
 from asynqueue.scheduling.lanes import ALONE, LAST, NEXT, RERUN, Lane
 from asynqueue.scheduling.niceness import COSTS
 

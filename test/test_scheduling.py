@@ -17,7 +17,8 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from asynqueue import AsyncWorker
-from asynqueue.scheduling.backlog import Backlog, Seat
+from asynqueue.scheduling.backlog import Backlog
+from asynqueue.scheduling.groups import Seat
 from asynqueue.scheduling.lanes import ALONE, LAST, NEXT, RERUN, Lane
 from asynqueue.scheduling.niceness import COSTS, WEIGHTS, checkedNiceness, nicenessOfPriority
 from asynqueue.scheduling.window import CEILING, TARGET, Window

@@ -13,113 +13,13 @@ is greater. The tags of a lane that has run empty are kept until virtual time ha
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Hashable, Iterable, Iterator
 from heapq import heapreplace
 from itertools import chain
 
-from asynqueue.scheduling.lanes import ALONE, NORMAL_CLASS, RERUN, Lane, LaneHeap, Queueable, Rank
+from asynqueue.scheduling.groups import Group, Seat, SeriesLanes, isFitter
+from asynqueue.scheduling.lanes import ALONE, RERUN, Lane, LaneHeap, Queueable, Rank
 from asynqueue.scheduling.niceness import UNIT
-
-
-class Group:
-    """
-    The seats that have the same qualifications.
-
-    @ivar heap: The lanes that these seats can serve, but for those of L{ALONE}.
-    @ivar alone: The lanes of L{ALONE} that they can serve.
-    @ivar tags: What is remembered of lanes that have run empty: their tags, by series and band.
-    @ivar idle: Seats with room that hold nothing, longest idle first.
-    @ivar roomy: Seats with room that hold something.
-    @ivar pinning: Seats that have lanes pinned to them.
-    @ivar weight: The sum of the weights of the lanes that these seats can serve.
-    """
-
-    __slots__ = (
-        "alone",
-        "heap",
-        "idle",
-        "members",
-        "pinning",
-        "qualifications",
-        "roomy",
-        "sweepAt",
-        "tags",
-        "virtualTime",
-        "weight",
-    )
-
-    def __init__(self, qualifications: frozenset[Hashable], virtualTime: int) -> None:
-        self.qualifications = qualifications
-        self.virtualTime = virtualTime
-        self.heap = LaneHeap(self)
-        self.alone = LaneHeap(self)
-        self.tags: dict[tuple[Hashable, int], int] = {}
-        self.sweepAt = 64
-        self.idle: deque[Seat] = deque()
-        self.roomy: deque[Seat] = deque()
-        self.members = 0
-        self.pinning: list[Seat] = []
-        self.weight = 0
-
-    def now(self) -> int:
-        """
-        Return the virtual time, which is not behind the least tag of the lanes either: those may have been served by
-        other groups meanwhile.
-        """
-        top = self.heap.top()
-        if top is not None and top[0] == NORMAL_CLASS and top[1] > self.virtualTime:
-            self.virtualTime = top[1]
-        return self.virtualTime
-
-    def remember(self, lane: Lane) -> None:
-        """
-        Keep the tag of a lane that has run empty, and forget those that virtual time has passed.
-        """
-        self.tags[lane.family.series, lane.band] = lane.offsets[self] + lane.served
-        if len(self.tags) > self.sweepAt:
-            self.tags = {key: tag for key, tag in self.tags.items() if tag > self.virtualTime}
-            self.sweepAt = 2 * len(self.tags) + 64
-
-
-class Seat:
-    """
-    A place at which items can be served.
-
-    @ivar held: How many items the seat holds; its owner counts them.
-    @ivar offered: The deque of its group in which the seat stands, with room, or C{None}.
-    @ivar pinned: The heap of the lanes that only this seat may serve.
-    """
-
-    __slots__ = ("group", "held", "idleSince", "offered", "pinned")
-
-    def __init__(self) -> None:
-        self.group: Group | None = None
-        self.held = 0
-        self.idleSince = 0
-        self.offered: deque[Seat] | None = None
-        self.pinned: LaneHeap | None = None
-
-
-def _isFitter(seat: Seat, other: Seat) -> bool:
-    """
-    Tell whether a seat is to be preferred: one that is idle, and of those the one that has been so longest.
-    """
-    return (bool(seat.held), seat.idleSince) < (bool(other.held), other.idleSince)
-
-
-class SeriesLanes:
-    """
-    The lanes of one series, and the seat that they are pinned to.
-    """
-
-    __slots__ = ("lanes", "pin", "pinCount", "series")
-
-    def __init__(self, series: Hashable) -> None:
-        self.series = series
-        self.lanes: dict[int, Lane] = {}
-        self.pin: Seat | None = None
-        self.pinCount = 0
 
 
 class Backlog:
@@ -400,7 +300,7 @@ class Backlog:
         for group in self._groups:
             if series is None or series in group.qualifications:
                 place = group.idle or group.roomy
-                if place and (chosen is None or _isFitter(place[0], chosen)):
+                if place and (chosen is None or isFitter(place[0], chosen)):
                     chosen = place[0]
         if chosen is not None and chosen.offered is not None:
             chosen.offered.popleft()
@@ -486,7 +386,7 @@ class Backlog:
         """
         for heap in lane.heaps or ():
             group = heap.group
-            if group.idle and _isFitter(group.idle[0], seat):
+            if group.idle and isFitter(group.idle[0], seat):
                 seat = group.idle[0]
         return seat
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Protocol
 from asynqueue.scheduling.niceness import COSTS, WEIGHTS
 
 if TYPE_CHECKING:
-    from asynqueue.scheduling.backlog import Group, SeriesLanes
+    from asynqueue.scheduling.groups import Group, SeriesLanes
 
 #: Bands that are no niceness. Their order is that of their classes.
 ALONE = -103
