@@ -81,7 +81,7 @@ class BackPressure:
         """
         Note that there may be room again, or none any more.
         """
-        if self._isWaking:
+        if self._isWaking or not self._dispatcher.isOpen:
             # Somebody who has been woken has made a call; the loop below goes on when he returns.
             return
         self._isWaking = True
@@ -105,8 +105,8 @@ class BackPressure:
         """
         Tell everybody that there will be no more room.
         """
-        waiters, self._waiters = self._waiters, deque()
-        for waiter in waiters:
-            waiter.errback(QueueClosed("there will be no more room: the queue is shut down"))
+        while self._waiters:
+            # One of them may cancel another one.
+            self._waiters.popleft().errback(QueueClosed("there will be no more room: the queue is shut down"))
         self._tell("stopProducing")
         self._producer = None

@@ -129,10 +129,12 @@ class Closing:
             for deadline in self._deadlines:
                 deadline.stop()
             self._dispatcher.onHiresChange = None
-            self._dispatcher.close()
             waiters, self._waiters = self._waiters, []
-            for waiter in waiters:
-                waiter.callback(self._left())
+            try:
+                self._dispatcher.close()
+            finally:
+                for waiter in waiters:
+                    waiter.callback(self._left())
 
     def _left(self) -> list[Task]:
         return self._staff.unfinished[self._before :]

@@ -84,6 +84,7 @@ class Dispatcher:
         self.clock = clock
         self._givenMonotonic = monotonicClock
         self.isDispatching = False
+        self._isMissed = False
         self._turn: IDelayedCall | None = None
         self._acceptances: dict[int, Deferred[Any]] = {}
         self._parked: set[Any] = set()
@@ -105,18 +106,22 @@ class Dispatcher:
         """
         # Hot path, watched by `bench --only reactor`.
         backlog = self.backlog
-        self.ledger.admit(entry)
-        if not (backlog.waiting or self.isDispatching):
-            seat = backlog.seatAtOnce(entry.series)
-            if seat is not None:
+        seat = None if backlog.waiting or self.isDispatching else backlog.seatAtOnce(entry.series)
+        if seat is not None:
+            self.ledger.admit(entry)
+            if seat.group is not None:
                 self._assignNow(cast(Hire, seat), entry)
                 if self.backlog.waiting:
                     # The worker has given it back, or its outcome has led to other calls.
                     self.dispatch()
                 return
-        backlog.push(entry, entry.band)
-        if not self.isDispatching:
-            self.dispatch()
+            # Somebody who was told the load has dismissed the worker.
+            backlog.push(entry, entry.band)
+        else:
+            # The series is foreign, and may raise when it is compared; then the call has not been accepted.
+            backlog.push(entry, entry.band)
+            self.ledger.admit(entry)
+        self.dispatch()
         lane = entry.lane
         if lane is not None and lane.heaps == ():
             self.nobodyServes(entry)
@@ -186,8 +191,9 @@ class Dispatcher:
                 self._assignNow(hire, cast("CallDeferred[Any]", entry))
                 if self.onChange is not None:
                     self.onChange()
-                if hire.offered is None:
+                if hire.offered is None and not self._isMissed:
                     return
+                self._isMissed = False
         elif hire.managed or hire.ready:
             self.roomAt(hire)
         self.dispatch()
@@ -198,6 +204,7 @@ class Dispatcher:
         """
         # Hot path, watched by `bench --only reactor`.
         if self.isDispatching:
+            self._isMissed = True
             return
         self.isDispatching = True
         backlog = self.backlog
@@ -243,10 +250,17 @@ class Dispatcher:
         # Hot path, watched by `bench --only reactor`.
         task = Attempt(entry, hire)
         entry.current = task
-        if task.attempt > 1:
-            self._isRerun(entry, hire)
         hire.tasks[task] = None
         hire.held += 1
+        try:
+            self._give(hire, entry, task)
+        except Exception:  # whatever a worker, a clock or the system raises, the call must be settled
+            self._broken(hire, task, Failure(), "could not be given")
+
+    def _give(self, hire: Hire, entry: CallDeferred[Any], task: Attempt) -> None:
+        # Hot path, watched by `bench --only reactor`.
+        if task.attempt > 1:
+            self._isRerun(entry, hire)
         if self._acceptances:
             accepted = self._acceptances.pop(entry.ID, None)
             if accepted is not None:

@@ -72,6 +72,9 @@ def failureOf(result: object) -> Failure:
     return Failure(error)
 
 
+#: How many derived classes are kept, for programs that make exception classes as they go.
+DERIVED_LIMIT = 1000
+
 #: The derived classes, by kind and original; classes of exceptions are few and live long.
 _derived: dict[tuple[type[WorkerError], type[BaseException]], type[WorkerError] | None] = {}
 
@@ -89,11 +92,17 @@ def workerErrorOf(original: BaseException, text: str, kind: type[WorkerError]) -
         # The call waited for another call, whose error this is.
         return original
     error = _instance(original, kind)
+    try:
+        if error is not None:
+            error.remoteTraceback = str(text)
+            error.original = original
+    except Exception:  # a foreign __setattr__ may raise anything; then the stand-in serves
+        error = None
     if error is None:
         error = RemoteError(str(text))
         error.remoteType = f"{type(original).__module__}.{type(original).__qualname__}"
-    error.remoteTraceback = str(text)
-    error.original = original
+        error.remoteTraceback = str(text)
+        error.original = original
     error.__cause__ = original.__cause__
     error.__context__ = original.__context__
     error.__suppress_context__ = original.__suppress_context__
@@ -106,15 +115,19 @@ def _instance(original: BaseException, kind: type[WorkerError]) -> WorkerError |
         return None
     try:
         error = derived.__new__(derived, *original.args)
-    except Exception:  # a foreign __new__ may raise anything; then the stand-in serves
+        _copyAttributes(original, error)
+    except Exception:  # a foreign __new__ or __setattr__ may raise anything; then the stand-in serves
         return None
+    return error
+
+
+def _copyAttributes(original: BaseException, error: BaseException) -> None:
     for base in type(original).__mro__:
         for name, value in vars(base).items():
             if isinstance(value, MemberDescriptorType | GetSetDescriptorType) and not name.startswith("__"):
                 _copyAttribute(original, error, name)
     for name, value in getattr(original, "__dict__", {}).items():
         error.__dict__.setdefault(name, value)
-    return error
 
 
 def _copyAttribute(original: BaseException, error: BaseException, name: str) -> None:
@@ -133,7 +146,8 @@ def _derivedClass(original: type[BaseException], kind: type[WorkerError]) -> typ
     if key in _derived:
         return _derived[key]
     derived: type[WorkerError] | None = None
-    if issubclass(original, Exception):
+    # A coroutine cannot raise the two that end iterations.
+    if issubclass(original, Exception) and not issubclass(original, StopIteration | StopAsyncIteration):
         namespace: dict[str, Any] = {
             "__module__": original.__module__,
             "__qualname__": original.__qualname__,
@@ -145,6 +159,8 @@ def _derivedClass(original: type[BaseException], kind: type[WorkerError]) -> typ
             derived = type(original.__name__, (kind, original), namespace)
         except Exception:  # a metaclass or __init_subclass__ may raise anything; then the stand-in serves
             derived = None
+    if len(_derived) >= DERIVED_LIMIT:
+        _derived.clear()
     _derived[key] = derived
     return derived
 

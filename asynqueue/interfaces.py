@@ -111,11 +111,12 @@ class IManagedWorker(IWorker):
         """
     )
 
-    def setAttendant(callableObject: Callable[[], object]) -> None:
+    def setAttendant(callableObject: Callable[[], object] | None) -> None:
         """
         Register what the worker must call when L{capacity} or L{unfitness} has changed otherwise than with an outcome.
 
-        @param callableObject: A callable without arguments.
+        @param callableObject: A callable without arguments, or C{None} when the queue has let go of the worker.
+        @raise ValueError: The worker belongs to a queue already.
         """
 
     def accept(task: Task) -> None:

@@ -107,7 +107,7 @@ class Ledger:
         entry.dispatcher = entry.current = entry.func = entry.args = entry.kw = entry.context = None  # type: ignore[assignment]
         if self.load is not None:
             self.load.changed(len(entries))
-        if len(entries) == self.collector.thawAt:
+        if len(entries) <= self.collector.thawAt:
             self.collector.thaw(len(entries))
         entry.callback(value)
         if not entries:
@@ -141,7 +141,6 @@ class Ledger:
         """
         self._execution = None
         until = monotonic() + TURN
-        count = 0
         while self._condemned:
             items, lane, reason = self._condemned[0]
             while items:
@@ -150,8 +149,7 @@ class Ledger:
                     entry.lane = None
                     self.condemned -= 1
                     self.settle(entry, Failure(reason(entry)))
-                    count += 1
-                    if not count & 15 and monotonic() > until:
+                    if monotonic() > until:
                         break
             else:
                 self._condemned.popleft()
@@ -164,6 +162,7 @@ class Ledger:
         """
         Let go of the timer and of those who are told the load, when no call is left.
         """
+        self.collector.thaw(0)
         if self.load is not None:
             self.load.shutdown()
         execution, self._execution = self._execution, None

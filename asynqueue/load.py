@@ -87,8 +87,8 @@ class LoadInfoProducer:
         if any(each.consumer is consumer for each in self._subscriptions):
             return
         subscription: Any = Subscription(self, consumer)
-        self._subscriptions.append(subscription)
         consumer.registerProducer(subscription, True)
+        self._subscriptions.append(subscription)
 
     def unregister(self, subscription: Subscription) -> None:
         """
@@ -143,4 +143,7 @@ class LoadInfoProducer:
         """
         subscriptions, self._subscriptions = self._subscriptions, []
         for subscription in subscriptions:
-            subscription.consumer.unregisterProducer()
+            try:
+                subscription.consumer.unregisterProducer()
+            except Exception:  # a consumer may be anybody's; the queue goes on without it
+                subscription.log.failure("{consumer!r} raised when let go", consumer=subscription.consumer)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
+from asynqueue.deferreds.cancelling import cancelQuietly
 from asynqueue.errors import TimeoutError
 from asynqueue.hires import HireState
 from asynqueue.verdicts import Again, callOf, verdict
@@ -51,7 +52,12 @@ class Outcomes:
                 self._dispatcher.lookAhead.release(hire, task)
         if entry.current is not task or task.arriving is not None:
             self._dropLate(statusResult)
-        elif type(statusResult) is tuple and len(statusResult) == 2 and statusResult[0] == "r":
+        elif (
+            type(statusResult) is tuple
+            and len(statusResult) == 2
+            and statusResult[0] == "r"
+            and not isinstance(statusResult[1], Failure)
+        ):
             if hire is not None and isPlain and not self._backlog.waiting and hire.state is not HireState.GONE:
                 # Whoever waits for this result alone is going to make the next call of it.
                 hire.held -= 1
@@ -62,6 +68,9 @@ class Outcomes:
             self._deliver(entry, task, statusResult[1])
         else:
             isPlain = False
+            if isinstance(statusResult, tuple) and len(statusResult) == 2 and isinstance(statusResult[1], Failure):
+                # An error is one by whatever letter it comes.
+                statusResult = ("x" if statusResult[0] in ("x", b"x") else "e", statusResult[1])
             self._judge(entry, task, statusResult)
         if hire is not None and hire.state is not HireState.GONE:
             hire.held -= 1
@@ -83,7 +92,7 @@ class Outcomes:
             self._ledger.late += 1
         if isinstance(value, Deferred):
             value.addErrback(lambda failure: None)
-            value.cancel()
+            cancelQuietly(value)
 
     def _judge(self, entry: CallDeferred[Any], task: Attempt, statusResult: Any) -> None:
         try:
@@ -186,7 +195,7 @@ class Outcomes:
 
     def _stopWorking(self, task: Attempt) -> None:
         if task.arriving is not None:
-            task.arriving.cancel()
+            cancelQuietly(task.arriving)
         hire = task.hire
         if hire is None:
             return

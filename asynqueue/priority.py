@@ -92,6 +92,5 @@ class Priority(Generic[ItemT]):
         Take no more items. Those who wait errback L{QueueRunError}.
         """
         self._isOpen = False
-        getters, self._getters = self._getters, deque()
-        for getter in getters:
-            getter.errback(QueueRunError("there will be no more items: the queue is shut down"))
+        while self._getters:
+            self._getters.popleft().errback(QueueRunError("there will be no more items: the queue is shut down"))

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from asynqueue.errors import ImplementationError, WorkerLost
 from asynqueue.hires import Hire, HireState
 from asynqueue.interfaces import IManagedWorker, IWorker
+from asynqueue.options import checkedSeries
 from asynqueue.verdicts import callOf
 
 if TYPE_CHECKING:
@@ -68,9 +69,11 @@ class Staff:
         if known is not None:
             raise ValueError(f"{worker!r} is attached already, as {known.name}")
         hire = Hire(self._dispatcher, worker, self._nextID())
-        worker.setResignator(lambda: self._resigned(hire))
+        for series in hire.qualifications:
+            checkedSeries(series)
         if hire.managed:
             IManagedWorker(hire.worker).setAttendant(lambda: self._dispatcher.attend(hire))
+        worker.setResignator(lambda: self._resigned(hire))
         self._hires[hire.ID] = hire
         entries = [update.makeEntry() for update in self._updates if hire.isQualified(update.series)]
         if not entries:
@@ -267,6 +270,11 @@ class Staff:
         hire.state = HireState.GONE
         del self._hires[hire.ID]
         self._departing += 1
+        if hire.managed:
+            try:
+                IManagedWorker(hire.worker).setAttendant(None)
+            except Exception:  # a worker may be anybody's; the queue has let go of it
+                self._dispatcher.log.failure("{worker} raised when it was released", worker=hire.name)
         left = [task for task in hire.tasks if task.entry.current is task]
         unfinished: list[Task] = []
         for task in hire.tasks:
@@ -286,7 +294,8 @@ class Staff:
                     ("x", WorkerLost(f"{callOf(task.entry)} was left unfinished by {hire.name}; it may have run")),
                 )
         farewell, hire.farewell = hire.farewell, []
-        self.unfinished.extend(unfinished)
+        if not self._dispatcher.isOpen:
+            self.unfinished.extend(unfinished)
         self._departing -= 1
         for each in farewell:
             each.callback(list(unfinished))
@@ -297,7 +306,7 @@ class Staff:
         """
         Let go of a worker that can take no more tasks, and give what it had to others.
         """
-        if hire.state is HireState.GONE:
+        if hire.ID not in self._hires:
             return
         self._dispatcher.log.warn("{worker} has resigned", worker=hire.name)
         self.dismiss(hire, crash=True, reassign=True)

@@ -127,7 +127,7 @@ class Backlog:
         family = lane.family
         del family.lanes[lane.band]
         if not (family.lanes or family.pinCount):
-            del self._families[family.series]
+            self._families.pop(family.series, None)
         if not self.waiting:
             for group in self._groups:
                 group.tags.clear()

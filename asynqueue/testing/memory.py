@@ -154,7 +154,7 @@ class ManagedMemoryWorker(MemoryWorker):
         self._attend: Callable[[], object] | None = None
         self._first: Task | None = None
 
-    def setAttendant(self, callableObject: Callable[[], object]) -> None:
+    def setAttendant(self, callableObject: Callable[[], object] | None) -> None:
         """
         Register what L{setFitness} and L{setCapacity} call.
         """

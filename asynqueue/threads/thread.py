@@ -158,7 +158,7 @@ class WorkerThread:
             task, outcome = outcomes.popleft()
             completed(task, outcome)
             number += 1
-            if not number & 15 and monotonic() > until:
+            if monotonic() > until:
                 break
         if outcomes and not self._isSignalled:
             self._isSignalled = True

@@ -20,7 +20,7 @@ from asynqueue.options import checkedTimeout
 from asynqueue.scheduling.window import Window
 from asynqueue.threads.call import ThreadCall
 from asynqueue.threads.thread import WorkerThread
-from asynqueue.workers.lifecycle import Readiness
+from asynqueue.workers.lifecycle import Readiness, checkedSeriesList, checkUnattached
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
@@ -64,7 +64,7 @@ class ThreadWorker:
         @param reactor: Where outcomes are reported; the global reactor unless given.
         @param grace: Seconds until the thread of a call that nobody waits for is written off.
         """
-        self.iQualified: list[Hashable] = list(series)
+        self.iQualified: list[Hashable] = checkedSeriesList(series)
         self.raw = raw
         self.unfitness = ""
         self._grace = checkedTimeout(grace, "grace") or 0.0
@@ -79,6 +79,7 @@ class ThreadWorker:
         self._stuck: Task | None = None
         self._look: IDelayedCall | None = None
         self._seen: Task | None = None
+        self._untold: set[Task] = set()
         self._isStopping = False
         self._readiness = Readiness()
         self._ends = Readiness()
@@ -96,10 +97,14 @@ class ThreadWorker:
         Do nothing: the worker never has to leave.
         """
 
-    def setAttendant(self, callableObject: Callable[[], object]) -> None:
+    def setAttendant(self, callableObject: Callable[[], object] | None) -> None:
         """
-        Register who is to be told that the worker has become unfit, or fit again.
+        Register who is to be told that the worker has become unfit, or fit again: one queue, until it calls this with
+        C{None}.
+
+        @raise ValueError: The worker belongs to a queue already.
         """
+        checkUnattached(self, self._attendant, callableObject)
         self._attendant = callableObject
 
     def run(self, task: Task) -> Deferred[None]:
@@ -124,8 +129,10 @@ class ThreadWorker:
         thread = self._living()
         self._tasks[task] = None
         thread.submit(task)
-        if task.tellsStart and self._look is None:
-            self._look = self._reactor.callLater(START, self._tellStart)
+        if task.tellsStart:
+            self._untold.add(task)
+            if self._look is None:
+                self._look = self._reactor.callLater(START, self._tellStart)
 
     def deferToThread(self, f: Callable[..., Deferred[T] | T], *args: Any, **kw: Any) -> Deferred[T]:
         """
@@ -162,14 +169,16 @@ class ThreadWorker:
         self._look = None
         running = None if self._thread is None else self._thread.running
         if running is not None and running is self._seen:
+            self._untold.discard(running)
             running.started()
         self._seen = running
-        if self._tasks and self._look is None:
+        if self._untold and self._look is None:
             self._look = self._reactor.callLater(START, self._tellStart)
 
     def _stopLooking(self) -> None:
         look, self._look = self._look, None
         self._seen = None
+        self._untold.clear()
         if look is not None:
             look.cancel()
 
@@ -179,6 +188,8 @@ class ThreadWorker:
         """
         # Hot path, watched by `bench --only threads`.
         self._tasks.pop(task, None)
+        if self._untold:
+            self._untold.discard(task)
         if self._writeOffs:
             writeOff = self._writeOffs.pop(task, None)
             if writeOff is not None:
@@ -283,6 +294,7 @@ class ThreadWorker:
                 self._thread.submit(task)
             else:
                 del self._tasks[task]
+                self._untold.discard(task)
                 recalled.append(task)
         for task in recalled:
             writeOff = self._writeOffs.pop(task, None)
@@ -337,7 +349,10 @@ class ThreadWorker:
             writeOff.cancel()
         thread, self._thread = self._thread, None
         if thread is not None:
+            self._strays.add(thread)
             thread.abandon()
+        self._stuck = None
+        self._setUnfitness("")
         tasks = []
         for task in held:
             task.cancelled = True

@@ -4,7 +4,30 @@ What workers of all kinds share in coming and going.
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
+
 from twisted.internet.defer import Deferred
+
+from asynqueue.options import checkedSeries
+
+
+def checkedSeriesList(series: Sequence[Hashable]) -> list[Hashable]:
+    """
+    Return a list of the series that a worker is to be qualified for.
+
+    @raise TypeError: C{series} is a single text, or has something in it that is not hashable.
+    """
+    if isinstance(series, str | bytes):
+        raise TypeError(f"series must be a list of series, such as [{series!r}], not {series!r}")
+    return [checkedSeries(each) for each in series]
+
+
+def checkUnattached(worker: object, attendant: object, newcomer: object) -> None:
+    """
+    @raise ValueError: A worker that has an attendant is to get another one.
+    """
+    if attendant is not None and newcomer is not None:
+        raise ValueError(f"{worker!r} is attached to a queue, and has to be detached before it is attached to another")
 
 
 class Readiness:
@@ -29,6 +52,8 @@ class Readiness:
         """
         Let all who wait now go on.
         """
-        waiters, self.waiters = self.waiters, []
-        for waiter in waiters:
-            waiter.callback(None)
+        for waiter in tuple(self.waiters):
+            # One of them may cancel another one.
+            if waiter in self.waiters:
+                self.waiters.remove(waiter)
+                waiter.callback(None)

@@ -14,10 +14,11 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from asynqueue.deferreds.cancelling import cancelQuietly
 from asynqueue.deferreds.context import runInContext
 from asynqueue.failures import errorText, exceptionOf
 from asynqueue.interfaces import IManagedWorker
-from asynqueue.workers.lifecycle import Readiness
+from asynqueue.workers.lifecycle import Readiness, checkedSeriesList, checkUnattached
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -48,7 +49,8 @@ class AsyncWorker:
         @param raw: Whether iterators are returned as they are.
         @param reactor: Where to run; the global reactor unless given.
         """
-        self.iQualified: list[Hashable] = list(series)
+        self.iQualified: list[Hashable] = checkedSeriesList(series)
+        self._attendant: Callable[[], object] | None = None
         self.raw = raw
         self._reactor = reactor
         self._queue: deque[Task] = deque()
@@ -63,10 +65,14 @@ class AsyncWorker:
         Do nothing: the worker never has to leave.
         """
 
-    def setAttendant(self, callableObject: Callable[[], object]) -> None:
+    def setAttendant(self, callableObject: Callable[[], object] | None) -> None:
         """
-        Do nothing: the worker's capacity never changes.
+        Belong to one queue, until it calls this with C{None}.
+
+        @raise ValueError: The worker belongs to a queue already.
         """
+        checkUnattached(self, self._attendant, callableObject)
+        self._attendant = callableObject
 
     def run(self, task: Task) -> Deferred[None]:
         """
@@ -140,7 +146,7 @@ class AsyncWorker:
             task.started()
         if task.cancelled or self._current is not task:
             # It was cancelled, or the worker crashed, while the call was making the Deferred.
-            result.cancel()
+            cancelQuietly(result)
 
     def _arrived(self, result: Any, task: Task) -> None:
         if self._current is task:
@@ -166,7 +172,7 @@ class AsyncWorker:
         """
         if task is self._current:
             if self._inner is not None:
-                self._inner.cancel()
+                cancelQuietly(self._inner)
         elif task in self._queue:
             self._queue.remove(task)
             task.callback(("k", None))
@@ -199,7 +205,7 @@ class AsyncWorker:
             tasks.insert(0, current)
         inner, self._inner = self._inner, None
         if inner is not None:
-            inner.cancel()
+            cancelQuietly(inner)
         self._readiness.ready()
         return tasks
 
