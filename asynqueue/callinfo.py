@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from functools import partial
 from os.path import dirname
+from reprlib import Repr
 from types import TracebackType
 from typing import Any
 
@@ -25,6 +26,7 @@ FRAME_LIMIT = 100
 GROUP_WIDTH = 15
 GROUP_DEPTH = 3
 
+_short = Repr()
 _PACKAGE = dirname(__file__)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -51,6 +53,11 @@ def safeRepr(value: object, limit: int = ARGUMENT_LIMIT) -> str:
     Return C{repr(value)}, bounded, or a stand-in when that raises.
     """
     try:
+        if isinstance(value, str | bytes | bytearray) and len(value) > limit:
+            # The text of it all would take the longer the more there is, and be thrown away.
+            return printable(f"{value[:limit]!r}… {len(value)} in all", limit)
+        if isinstance(value, list | tuple | dict | set | frozenset) and len(value) > limit:
+            return printable(f"{_short.repr(value)} {len(value)} in all", limit)
         return printable(repr(value), limit)
     except Exception as error:  # whatever a foreign __repr__ raises, the text is only for people
         return f"<{type(value).__name__} whose repr raises {type(error).__name__}>"

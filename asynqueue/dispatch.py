@@ -88,6 +88,7 @@ class Dispatcher:
         self._turn: IDelayedCall | None = None
         self._acceptances: dict[int, Deferred[Any]] = {}
         self._parked: set[Any] = set()
+        self._parkedLimit = 64
 
     # Time
 
@@ -151,8 +152,11 @@ class Dispatcher:
         if any(hire.isQualified(entry.series) for hire in unfit):
             self.backlog.discard(entry)
             self.outcomes.settle(entry, Failure(self._hung(entry)))
-        elif entry.series not in self._parked and (self.hires or entry.series is not None):
-            self._parked = {series for series in self._parked if self.backlog.lanesOf(series)} | {entry.series}
+        elif self.hires and entry.series not in self._parked:
+            self._parked.add(entry.series)
+            if len(self._parked) > self._parkedLimit:
+                self._parked = {series for series in self._parked if self.backlog.lanesOf(series)}
+                self._parkedLimit = 2 * len(self._parked) + 64
             self.log.warn(
                 "No attached worker is qualified for series {series!r}: its calls wait until one is.",
                 series=entry.series,
