@@ -257,34 +257,26 @@ class Dispatcher:
         hire.tasks[task] = None
         hire.held += 1
         try:
-            self._give(hire, entry, task)
-        except Exception:  # whatever a worker, a clock or the system raises, the call must be settled
-            self._broken(hire, task, Failure(), "could not be given")
-
-    def _give(self, hire: Hire, entry: CallDeferred[Any], task: Attempt) -> None:
-        # Hot path, watched by `bench --only reactor`.
-        if task.attempt > 1:
-            self._isRerun(entry, hire)
-        if self._acceptances:
-            accepted = self._acceptances.pop(entry.ID, None)
-            if accepted is not None:
-                accepted.callback(hire.ID)
-        timeout = entry.options.timeout
-        if timeout is not None:
-            task.deadline = self.deadline(timeout, task.timedout)
-        if not hire.managed:
-            self._run(hire, task)
-            return
-        if hire.held > 1 or entry.series is not None:
-            self.lookAhead.given(hire, task)
-        worker = hire.worker
-        try:
+            if task.attempt > 1:
+                self._isRerun(entry, hire)
+            if self._acceptances:
+                accepted = self._acceptances.pop(entry.ID, None)
+                if accepted is not None:
+                    accepted.callback(hire.ID)
+            timeout = entry.options.timeout
+            if timeout is not None:
+                task.deadline = self.deadline(timeout, task.timedout)
+            if not hire.managed:
+                self._run(hire, task)
+                return
+            if hire.held > 1 or entry.series is not None:
+                self.lookAhead.given(hire, task)
+            worker = hire.worker
             worker.accept(task)
-        except Exception:  # a worker may be anybody's; what it raises costs the task, not the queue
+            if hire.held < worker.capacity and not hire.exclusive:
+                self.roomAt(hire)
+        except Exception:  # whatever a worker or a clock, which may be anybody's, raises, the call must be settled
             self._broken(hire, task, Failure(), "raised an exception when it was given")
-            return
-        if hire.held < worker.capacity and not hire.exclusive:
-            self.roomAt(hire)
 
     def _isRerun(self, entry: CallDeferred[Any], hire: Hire) -> None:
         self.ledger.reruns += 1
