@@ -31,6 +31,7 @@ class BackPressure:
         self._producer: IPushProducer | None = None
         self._isPaused = False
         self._isWaking = False
+        dispatcher.onClose = self.close
         if maxPending is not None:
             dispatcher.onChange = self._changed
 

@@ -75,6 +75,8 @@ class Closing:
             self._before = len(self._staff.unfinished)
             self._dispatcher.onHiresChange = self._changed
             self._dispatcher.ledger.onEmpty = self._settled
+            if self._dispatcher.onClose is not None:
+                self._dispatcher.onClose()
         if deadline is not None:
             self._deadlines.append(self._dispatcher.deadline(deadline, self._timeIsUp))
         self._drains = self._drains and drain

@@ -141,9 +141,7 @@ class TaskQueue:
         @return: Fires with the list of the tasks that workers left unfinished, when the workers are gone.
         """
         deadline = checkedTimeout(deadline, "deadline")
-        done = self._closing.shutdown(drain, self.timeout if deadline is None else deadline)
-        self._pressure.close()
-        return done
+        return self._closing.shutdown(drain, self.timeout if deadline is None else deadline)
 
     async def __aenter__(self) -> TaskQueue:
         """
