@@ -59,6 +59,7 @@ class Dispatcher:
     @ivar outcomes: Takes what workers report.
     @ivar isOpen: Whether calls are accepted.
     @ivar onChange: Called whenever the number of waiting calls has changed otherwise than by a new call.
+    @ivar onClose: Called once no more calls are accepted.
     @ivar onFit: Called with each worker that has become fit again.
     @ivar onHiresChange: Called whenever the workers or their qualifications have changed.
     """
@@ -81,6 +82,7 @@ class Dispatcher:
         self.onChange: Callable[[], object] | None = None
         self.onHiresChange: Callable[[], object] | None = None
         self.onFit: Callable[[Hire], object] | None = None
+        self.onClose: Callable[[], object] | None = None
         self.clock = clock
         self._givenMonotonic = monotonicClock
         self.isDispatching = False
@@ -290,7 +292,7 @@ class Dispatcher:
         hire.ready = False
         try:
             ready = hire.worker.run(task)
-        except Exception:  # a worker may be anybody's; what it raises costs the task, not the queue
+        except BaseException:  # even the SystemExit of a call that it let out costs the task, not the queue
             self._broken(hire, task, Failure(), "raised an exception when it was given")
             hire.ready = True
             self.roomAt(hire)

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IConsumer
 from zope.interface import implementer
 
 from asynqueue import AsyncWorker, TaskQueue, ThreadWorker
-from asynqueue.errors import QueueClosed, QueueShutdown, RemoteError, WorkerLost
+from asynqueue.errors import QueueClosed, QueueShutdown, RemoteError, WorkerError, WorkerLost
 from asynqueue.testing import ManagedMemoryWorker, MemoryWorker
 from asynqueue.testing.tasks import identity
 from test.support import Outcome, QueueTestCase
@@ -116,6 +116,32 @@ class ForeignCodeTests(QueueTestCase):
         self.assertFailed(outcomes[1], CancelledError)
         for outcome in outcomes[2:]:
             self.assertFailed(outcome, QueueClosed)
+
+    def test_N05_readyWhenTheViewsShutDown(self) -> None:
+        """
+        Whoever waits for room is told that there will be none, by whatever name the queue is shut down.
+        """
+        for shut in (lambda queue: queue.q.shutdown(), lambda queue: queue.th.shutdown()):
+            queue = self.makeQueue(maxPending=1)
+            self.call(queue, int)
+            waiter = Outcome(queue.ready())
+            shut(queue)
+            self.assertFailed(waiter, QueueClosed)
+
+    def test_F74_systemExitOfAWorker(self) -> None:
+        """
+        A worker that lets the SystemExit of a call out costs that call only.
+        """
+
+        class Leaky(MemoryWorker):
+            def run(self, task: Any) -> Deferred[None]:
+                func, args, kw = task.callTuple
+                func(*args, **kw)
+                raise AssertionError("the call was to raise")
+
+        queue = self.makeQueue(Leaky())
+        self.assertFailed(self.call(queue, exit, 3), WorkerError)
+        self.flushLoggedErrors(SystemExit)
 
     def test_C01_seriesThatCannotBeCompared(self) -> None:
         """
