@@ -16,35 +16,56 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from asynqueue import errors
     from asynqueue.deferreds.context import currentCall
-    from asynqueue.interfaces import IManagedWorker, IWorker
+    from asynqueue.info import Info, showResult
+    from asynqueue.interfaces import IManagedWorker, IStreamConsumer, IWorker
+    from asynqueue.iteration import Deferator, IterationProducer, ListConsumer, deferToDelay
     from asynqueue.null import NullQueue
     from asynqueue.taskqueue import TaskQueue
     from asynqueue.threads import ThreadQueue, ThreadWorker, deferToThread
+    from asynqueue.util import DeferredLock, DeferredTracker
     from asynqueue.workers.reactor import AsyncWorker
 
 __all__ = [
     "AsyncWorker",
+    "Deferator",
+    "DeferredLock",
+    "DeferredTracker",
     "IManagedWorker",
+    "IStreamConsumer",
     "IWorker",
+    "Info",
+    "IterationProducer",
+    "ListConsumer",
     "NullQueue",
     "TaskQueue",
     "ThreadQueue",
     "ThreadWorker",
     "currentCall",
+    "deferToDelay",
     "deferToThread",
     "errors",
+    "showResult",
 ]
 
 _HOMES = {
     "AsyncWorker": "asynqueue.workers.reactor",
+    "Deferator": "asynqueue.iteration",
+    "DeferredLock": "asynqueue.util",
+    "DeferredTracker": "asynqueue.util",
     "IManagedWorker": "asynqueue.interfaces",
+    "IStreamConsumer": "asynqueue.interfaces",
     "IWorker": "asynqueue.interfaces",
+    "Info": "asynqueue.info",
+    "IterationProducer": "asynqueue.iteration",
+    "ListConsumer": "asynqueue.iteration",
     "NullQueue": "asynqueue.null",
     "TaskQueue": "asynqueue.taskqueue",
     "ThreadQueue": "asynqueue.threads",
     "ThreadWorker": "asynqueue.threads",
     "currentCall": "asynqueue.deferreds.context",
+    "deferToDelay": "asynqueue.iteration",
     "deferToThread": "asynqueue.threads",
+    "showResult": "asynqueue.info",
 }
 
 

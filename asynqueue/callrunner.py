@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from asynqueue.callinfo import describeCall, safeRepr
 from asynqueue.failures import errorText, exceptionOf
+from asynqueue.iteration.recognition import isIterator
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorFromThreads
@@ -80,8 +81,7 @@ class CallRunner:
         if isinstance(result, Failure):
             return b"e", errorText(exceptionOf(result))
         isRaw = self.raw if raw is None else raw
-        # What has this method is stepped, whether or not it is a full Iterator; containers and Deferreds have it not.
-        return b"r" if isRaw or not hasattr(type(result), "__next__") else b"i", result
+        return b"r" if isRaw or not isIterator(result) else b"i", result
 
     def _keep(self, seconds: float) -> None:
         self.callTimes.append(seconds)

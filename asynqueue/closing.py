@@ -24,7 +24,7 @@ class Phase(Enum):
     """
     How far a queue has come::
 
-        OPEN --shutdown--> DRAINING --ledger empty--> STOPPING --workers gone--> CLOSED
+        OPEN --shutdown--> DRAINING --no call, no stream--> STOPPING --workers gone--> CLOSED
     """
 
     OPEN = "open"
@@ -75,6 +75,7 @@ class Closing:
             self._before = len(self._staff.unfinished)
             self._dispatcher.onHiresChange = self._changed
             self._dispatcher.ledger.onEmpty = self._settled
+            self._dispatcher.streams.onEmpty = self._settled
             if self._dispatcher.onClose is not None:
                 self._dispatcher.onClose()
         if deadline is not None:
@@ -102,6 +103,7 @@ class Closing:
         """
         self._drains = False
         self._changed()
+        self._dispatcher.streams.endAll()
         for hire in list(self._dispatcher.hires.values()):
             self._dismiss(hire, crash=True)
         for entry in list(self._dispatcher.ledger.entries.values()):
@@ -111,9 +113,13 @@ class Closing:
 
     def _settled(self) -> None:
         """
-        Stop the workers once no call is left.
+        Stop the workers once no call is left, and no stream that is being read.
         """
-        if self.phase is Phase.DRAINING and not self._dispatcher.ledger.entries:
+        if self.phase is not Phase.DRAINING or self._dispatcher.ledger.entries:
+            return
+        if self._dispatcher.streams:
+            self._dispatcher.streams.endIdle()
+        else:
             self.phase = Phase.STOPPING
             for hire in list(self._dispatcher.hires.values()):
                 self._dismiss(hire)

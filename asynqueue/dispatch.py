@@ -38,6 +38,7 @@ from asynqueue.lookahead import LookAhead
 from asynqueue.outcomes import Outcomes
 from asynqueue.scheduling.backlog import Backlog
 from asynqueue.scheduling.lanes import ALONE, Lane
+from asynqueue.streams import Streams
 from asynqueue.tasks import Attempt
 from asynqueue.verdicts import Policy, callOf
 
@@ -57,6 +58,7 @@ class Dispatcher:
     @ivar hires: The workers, by ID.
     @ivar lookAhead: Cares for what workers hold and have not started.
     @ivar outcomes: Takes what workers report.
+    @ivar streams: Takes what they report to be iterators.
     @ivar isOpen: Whether calls are accepted.
     @ivar onChange: Called whenever the number of waiting calls has changed otherwise than by a new call.
     @ivar onClose: Called once no more calls are accepted.
@@ -79,6 +81,7 @@ class Dispatcher:
         self.isOpen = True
         self.lookAhead = LookAhead(self)
         self.outcomes = Outcomes(self)
+        self.streams = Streams(self)
         self.onChange: Callable[[], object] | None = None
         self.onHiresChange: Callable[[], object] | None = None
         self.onFit: Callable[[Hire], object] | None = None
@@ -347,6 +350,7 @@ class Dispatcher:
         """
         self.lookAhead.close()
         self.ledger.close()
+        self.streams.close()
         turn, self._turn = self._turn, None
         if turn is not None:
             turn.cancel()

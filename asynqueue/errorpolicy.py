@@ -19,10 +19,10 @@ from twisted.python.failure import Failure
 
 from asynqueue.callinfo import TRACEBACK_LIMIT, describeCall, describeException, printable, safeRepr
 from asynqueue.calls import CallDeferred
-from asynqueue.errors import ImplementationError, QueueClosed
+from asynqueue.errors import QueueClosed
 from asynqueue.failures import exceptionOf, failureOf
 from asynqueue.tasks import Attempt, Task
-from asynqueue.verdicts import Again, callOf, verdict
+from asynqueue.verdicts import Again, Iterations, callOf, verdict
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -101,18 +101,6 @@ class ErrorPolicy:
             # It has come to its end by itself.
             return
 
-    def iterationValue(self, result: Any, entry: CallDeferred[Any]) -> Any:
-        """
-        Return what a call gets whose worker reports an iterator: the worker's own means of iterating over it.
-        """
-        if entry.options.consumer is None:
-            return result
-        return Failure(
-            ImplementationError(
-                f"{callOf(entry)} has a consumer, and {type(result).__name__} cannot be written to consumers"
-            )
-        )
-
     def watch(self, entry: CallDeferred[Any]) -> None:
         """
         Log a call with its result when it is finished.
@@ -156,4 +144,4 @@ class ErrorPolicy:
             dispatcher.outcomes.requeue(entry, value.band)
             dispatcher.dispatch()
             return entry
-        return value
+        return dispatcher.streams.start(entry, attempt, value.result) if isinstance(value, Iterations) else value

@@ -14,10 +14,11 @@ from asynqueue.errors import InvariantError
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
+    from twisted.python.failure import Failure
 
     from asynqueue.tasks import Task
 
-__all__ = ["IConsumer", "IManagedWorker", "IPushProducer", "IWorker"]
+__all__ = ["IConsumer", "IManagedWorker", "IPushProducer", "IStreamConsumer", "IWorker"]
 
 
 def _qualificationsAreLists(worker: Any) -> None:
@@ -138,4 +139,17 @@ class IManagedWorker(IWorker):
 
         @return: A list of them, in the order in which the worker got them. They are not held any more and get no
             outcome from this worker.
+        """
+
+
+class IStreamConsumer(IConsumer):
+    """
+    A consumer that tells a stream that has come to its end from one that an error has cut short.
+    """
+
+    def streamFailed(failure: Failure) -> None:
+        """
+        Take note that an error has ended the stream, before C{unregisterProducer} is called.
+
+        @param failure: The error that the caller gets, too.
         """

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from asynqueue.deferreds.cancelling import cancelQuietly
 from asynqueue.errors import TimeoutError
 from asynqueue.hires import HireState
-from asynqueue.verdicts import Again, callOf, verdict
+from asynqueue.verdicts import Again, Iterations, callOf, verdict
 
 if TYPE_CHECKING:
     from asynqueue.calls import CallDeferred
@@ -93,10 +93,14 @@ class Outcomes:
         if isinstance(value, Deferred):
             value.addErrback(lambda failure: None)
             cancelQuietly(value)
+        elif letter in ("i", b"i"):
+            self._dispatcher.streams.drop(value)
 
     def _judge(self, entry: CallDeferred[Any], task: Attempt, statusResult: Any) -> None:
         try:
             value = verdict(entry, task, statusResult, self._dispatcher.policy)
+            if isinstance(value, Iterations):
+                value = self._dispatcher.streams.start(entry, task, value.result)
         except Exception:  # an error policy may be anybody's; the call must be settled whatever it raises
             value = Failure()
         if isinstance(statusResult, tuple) and statusResult[:1] in _ERRORS and not isinstance(value, Failure):
@@ -133,7 +137,7 @@ class Outcomes:
             return
         if isinstance(value, Failure):
             task.arriving = None
-            self._judge(entry, task, ("k", None) if value.check(CancelledError) else ("e", value))
+            self._judge(entry, task, ("k", value) if value.check(CancelledError) else ("e", value))
         else:
             self._deliver(entry, task, value)
 
@@ -210,11 +214,11 @@ class Outcomes:
                     "{worker} raised an exception when told to cancel {task!r}", worker=hire.name, task=task
                 )
 
-    def cancel(self, entry: CallDeferred[Any]) -> None:
+    def cancel(self, entry: CallDeferred[Any], reason: BaseException | None = None) -> None:
         """
-        Settle a call with C{CancelledError}, wherever it stands, and tell the worker that has it.
+        Settle a call with C{CancelledError}, or another error, wherever it stands, and tell the worker that has it.
         """
-        failure = Failure(CancelledError(f"{callOf(entry)} was cancelled"))
+        failure = Failure(CancelledError(f"{callOf(entry)} was cancelled") if reason is None else reason)
         task = entry.current
         if task is not None:
             self.abandon(task)

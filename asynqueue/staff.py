@@ -223,6 +223,7 @@ class Staff:
             farewell.addBoth(_stopping, deadline)
         if not wasLeaving:
             self._stop(hire)
+            self._dispatcher.streams.endIdle()
         # Who is left may run what has been given back, and may be all that is left of a queue that is shutting down.
         self._changed()
         self._dispatcher.dispatch()

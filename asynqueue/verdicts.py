@@ -1,7 +1,8 @@
 """
 Verdicts: what follows from an outcome, as rules. A call is settled with a value or a failure, or it is run again::
 
-    r n c i    the value
+    r n c      the value
+    i          what is iterated over
     e          what the error policy makes of it
     k          CancelledError
     x          the reason that the worker gave
@@ -45,11 +46,6 @@ class Policy(Protocol):
         Return what a call gets whose worker reports an error.
         """
 
-    def iterationValue(self, result: Any, entry: CallDeferred[Any]) -> Any:
-        """
-        Return what a call gets whose worker reports an iterator.
-        """
-
 
 class Again:
     """
@@ -66,9 +62,22 @@ class Again:
         self.isTimed = isTimed
 
 
+class Iterations:
+    """
+    The verdict that a call gets what its result gives.
+
+    @ivar result: What is iterated over.
+    """
+
+    __slots__ = ("result",)
+
+    def __init__(self, result: Any) -> None:
+        self.result = result
+
+
 def verdict(entry: CallDeferred[Any], task: Attempt, statusResult: Any, policy: Policy) -> Any:
     """
-    Return the value or failure with which to settle a call after an attempt, or L{Again}.
+    Return the value or failure with which to settle a call after an attempt, or L{Again}, or L{Iterations}.
     """
     try:
         status, result = statusResult
@@ -88,7 +97,7 @@ def verdict(entry: CallDeferred[Any], task: Attempt, statusResult: Any, policy: 
     if known is Status.ERROR:
         return policy.errorValue(result, entry)
     if known is Status.ITERATION:
-        return policy.iterationValue(result, entry)
+        return Iterations(result)
     return None if known is Status.NOTHING else result
 
 
@@ -119,7 +128,8 @@ def _historyOf(entry: CallDeferred[Any]) -> str:
 
 
 def _cancelled(entry: CallDeferred[Any], task: Attempt, result: Any) -> Any:
-    return Failure(CancelledError(f"{callOf(entry)} was cancelled by {workerOf(task)}"))
+    why = result.getErrorMessage() if isinstance(result, Failure) else ""
+    return Failure(CancelledError(f"{callOf(entry)} was cancelled by {workerOf(task)}{why and ': '}{why}"))
 
 
 def _refused(entry: CallDeferred[Any], task: Attempt, result: Any) -> Any:

@@ -662,13 +662,13 @@ class OutcomeTests(QueueTestCase):
 
     def test_R04_consumerThatCannotBeServed(self) -> None:
         """
-        An iterator that cannot be written to the call's consumer is an error, not a result.
+        What a worker calls an iterator, and is none, is an error, not a result.
         """
         self.worker.stepAll()
-        outcome = self.call(self.queue, identity, 1, consumer=RealConsumer())
-        self.worker.report("i", iter([1]))
-        self.assertEqual(outcome.fired, 1)
-        self.assertIsNotNone(outcome.failure)
+        for keywords in ({}, {"consumer": RealConsumer()}):
+            outcome = self.call(self.queue, identity, 1, **keywords)
+            self.worker.report("i", [1])
+            self.assertIn("[1]", str(self.assertFailed(outcome, WorkerError)))
 
     def test_F43_deferredsAndCoroutinesAreAwaited(self) -> None:
         """

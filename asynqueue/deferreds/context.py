@@ -65,6 +65,31 @@ def runInContext(
     return result
 
 
+class Surroundings:
+    """
+    One copy of a captured context, for code that runs bit by bit: what it sets stays set for the next bit.
+    """
+
+    __slots__ = ("_inherited", "_variables")
+
+    def __init__(self, captured: Captured | None = None, task: Task | None = None) -> None:
+        """
+        @param task: What L{currentCall} tells of, if anything.
+        """
+        variables, self._inherited = (None, None) if captured is None else captured
+        self._variables = Context() if variables is None else variables.copy()
+        self._variables.run(_currentCall.set, task)
+
+    def run(self, func: Callable[..., T], *args: Any) -> T:
+        """
+        Call a function here. Not to be called by what it calls.
+        """
+        if self._inherited is None:
+            return self._variables.run(func, *args)
+        result: T = twistedContext.call(self._inherited, self._variables.run, func, *args)
+        return result
+
+
 def _invoke(task: Task, func: Callable[..., T], args: tuple[Any, ...], kw: Mapping[str, Any]) -> T:
     _currentCall.set(task)
     return func(*args, **kw)

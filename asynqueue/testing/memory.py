@@ -12,6 +12,7 @@ from zope.interface import implementer
 
 from asynqueue.failures import errorText
 from asynqueue.interfaces import IManagedWorker, IWorker
+from asynqueue.iteration.recognition import isIterator
 
 if TYPE_CHECKING:
     from asynqueue.tasks import Task
@@ -72,7 +73,8 @@ class MemoryWorker:
             task = self.held[0]
             func, args, kw = task.callTuple
             try:
-                outcome = ("r", func(*args, **kw))
+                result = func(*args, **kw)
+                outcome = ("i" if isIterator(result) and not task.options.raw else "r", result)
             except Exception as error:  # whatever the call raises is its outcome
                 outcome = ("e", errorText(error))
             self.report(*outcome)

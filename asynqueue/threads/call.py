@@ -1,5 +1,5 @@
 """
-A call in a thread without a queue.
+What runs in a thread beside the tasks of a queue.
 """
 
 from __future__ import annotations
@@ -7,35 +7,48 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from asynqueue.deferreds.cancelling import cancelQuietly
 from asynqueue.deferreds.context import Captured, captureContext
-from asynqueue.errors import ThreadError
-from asynqueue.failures import errorText, exceptionOf, failureOf
+from asynqueue.iteration.deferator import Deferator
 from asynqueue.tasks import Task
 
 T = TypeVar("T")
 
 
-class ThreadCall(Task, Generic[T]):
+class OwnTask(Task):
     """
-    A task that stands for itself, whose Deferred can be cancelled.
+    A task that belongs to the thread: it is not given back to a queue.
+    """
 
-    @ivar result: Fires with the result of the call; errors errback as L{asynqueue.errors.ThreadError}.
+    __slots__ = ()
+
+    def lost(self, error: Exception) -> None:
+        """
+        Tell whoever waits that the thread has been given up.
+        """
+        self.errback(error)
+
+
+class ThreadCall(OwnTask, Generic[T]):
+    """
+    A call without a queue, whose Deferred can be cancelled.
+
+    @ivar result: Fires with the outcome of the call, C{(status, result)}.
     @ivar onCancel: Called with the task when the result is cancelled.
     """
 
-    __slots__ = ("_arriving", "_captured", "onCancel", "result")
+    __slots__ = ("_captured", "onCancel", "result")
 
     def __init__(self, f: Callable[..., Deferred[T] | T], args: tuple[Any, ...], kw: dict[str, Any]) -> None:
         if not callable(f):
             raise TypeError(f"f must be callable, and {f!r} is not")
         super().__init__(f, args, kw, 0, None)
         self._captured = captureContext()
-        self.result: Deferred[T] = Deferred(self._cancelled)
+        self.result: Deferred[tuple[str, Any]] = Deferred(self._cancelled)
         self.onCancel: Callable[[Task], object] | None = None
-        self._arriving: Deferred[T] | None = None
 
     @property
     def context(self) -> Captured | None:
@@ -44,31 +57,24 @@ class ThreadCall(Task, Generic[T]):
         """
         return self._captured
 
-    def _cancelled(self, _: Deferred[T]) -> None:
+    def _cancelled(self, _: Deferred[tuple[str, Any]]) -> None:
         self.cancelled = True
-        if self._arriving is not None:
-            self._arriving.cancel()
-        elif self.onCancel is not None:
+        if self.onCancel is not None:
             self.onCancel(self)
 
     def callback(self, statusResult: tuple[Any, Any]) -> None:
         """
-        Let the result fire, when it is there and unless it has been cancelled.
+        Let the result fire, unless it has been cancelled. Then nothing that the call has made is left.
         """
-        status, value = statusResult
-        if status == "r" and isinstance(value, Deferred):
-            self._arriving = value
-            value.addCallbacks(lambda result: self.callback(("r", result)), self._failed)
-            if self.cancelled:
-                value.cancel()
-        elif self.result.called:
+        if not self.result.called:
+            self.result.callback(statusResult)
             return
-        elif status == "r":
-            self.result.callback(value)
-        elif status == "k":
-            self.result.errback(CancelledError())
-        else:
-            self.result.errback(failureOf(value))
+        unwanted = statusResult[1]
+        if isinstance(unwanted, Deferator):
+            unwanted.stop()
+        elif isinstance(unwanted, Deferred):
+            unwanted.addErrback(lambda failure: None)
+            cancelQuietly(unwanted)
 
     def errback(self, failure: Failure | BaseException) -> None:
         """
@@ -76,8 +82,3 @@ class ThreadCall(Task, Generic[T]):
         """
         if not self.result.called:
             self.result.errback(failure)
-
-    def _failed(self, failure: Failure) -> None:
-        self.errback(
-            failure if failure.check(CancelledError) else failureOf(errorText(exceptionOf(failure), ThreadError))
-        )

@@ -42,6 +42,8 @@ class ThreadQueue(TaskQueue):
         Run a call in the first worker's thread, past the queue.
 
         @keyword doNext: Before what the worker has not started.
+        @keyword raw: Whether an iterator is to be returned as it is.
+        @keyword consumer: An C{IConsumer} that gets the iterations if the result is an iterator.
         @return: Fires with the result of the call; errors errback as L{asynqueue.errors.ThreadError}.
         """
         return self.worker.deferToThread(f, *args, **kw)

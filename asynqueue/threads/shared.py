@@ -20,6 +20,8 @@ def deferToThread(f: Any = None, *args: Any, **kw: Any) -> Deferred[Any]:
     The thread begins with the first call. Called with nothing, the function ends it, and the next call begins another.
 
     @keyword doNext: Before the calls that have not been started.
+    @keyword raw: Whether an iterator is to be returned as it is.
+    @keyword consumer: An C{IConsumer} that gets the iterations if the result is an iterator.
     @return: Fires with the result of the call; errors errback as L{asynqueue.errors.ThreadError}. Cancelled before it
         has started, the call is never run. Without a call: fires when the thread has gone.
     @raise TypeError: C{f} is not callable.

@@ -20,13 +20,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
-
-from asynqueue.deferreds.context import runInContext
-from asynqueue.errors import ThreadError
-from asynqueue.failures import errorText
 
 if TYPE_CHECKING:
     from asynqueue.tasks import Task
@@ -48,6 +44,7 @@ class WorkerThread:
     def __init__(
         self,
         reactor: Any,
+        perform: Callable[[Task], tuple[str, Any]],
         completed: Callable[[Task, tuple[str, Any]], object],
         reported: Callable[[int, float], object],
         ended: Callable[[WorkerThread], object],
@@ -55,12 +52,14 @@ class WorkerThread:
     ) -> None:
         """
         @param reactor: Provides C{IReactorFromThreads} and C{IReactorTime}.
+        @param perform: Called in the thread with each task, runs it and returns its outcome.
         @param completed: Called with each task that has been run, and its outcome.
         @param reported: Called each time after some tasks have been given their outcomes, with their number and when
             that began, on the monotonic clock.
         @param ended: Called with this object when the thread has come to its end.
         """
         self._reactor = reactor
+        self._perform = perform
         self._completed = completed
         self._reported = reported
         self._ended = ended
@@ -71,7 +70,6 @@ class WorkerThread:
         self._wake.acquire()
         self._isSignalled = False
         self._isEnding = False
-        self._isAbandoned = False
         self.thread = threading.Thread(target=self._loop, name=name, daemon=True)
         self.thread.start()
 
@@ -106,20 +104,22 @@ class WorkerThread:
         if self._wake.locked():
             self._wake.release()
 
-    def abandon(self) -> list[Task]:
+    def abandon(self, last: Iterable[Task] = ()) -> list[Task]:
         """
         Come to an end as soon as the task at hand returns, if it ever does, and report it then.
 
+        @param last: Tasks to be run after that.
         @return: The tasks that have not been started.
         """
-        self._isAbandoned = True
         tasks = self.recall()
+        self._tasks.extend(last)
         self.end()
         return tasks
 
     def _loop(self) -> None:
         # Hot path, watched by `bench --only threads`.
         next_ = self._tasks.popleft
+        perform = self._perform
         outcomes = self._outcomes
         wait = self._wake.acquire
         while True:
@@ -138,8 +138,6 @@ class WorkerThread:
             if not self._isSignalled:
                 self._isSignalled = True
                 self._reactor.callFromThread(self._drain)
-            if self._isAbandoned:
-                break
         self._reactor.callFromThread(self._finish)
 
     def _drain(self) -> None:
@@ -174,17 +172,3 @@ class WorkerThread:
         # It is past its last statement; what is left of it takes no time that anybody could notice.
         self.thread.join()
         self._ended(self)
-
-
-def perform(task: Task) -> tuple[str, Any]:
-    """
-    Run the call of a task, unless it has been cancelled, and return the outcome.
-    """
-    # Hot path, watched by `bench --only threads`.
-    if task.cancelled:
-        return ("k", None)
-    func, args, kw = task.callTuple
-    try:
-        return ("r", runInContext(task.context, task, func, args, kw))
-    except BaseException as error:  # even a SystemExit of the call's own ends the call, not the thread
-        return ("e", errorText(error, ThreadError))

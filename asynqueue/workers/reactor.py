@@ -18,6 +18,7 @@ from asynqueue.deferreds.cancelling import cancelQuietly
 from asynqueue.deferreds.context import runInContext
 from asynqueue.failures import errorText, exceptionOf
 from asynqueue.interfaces import IManagedWorker
+from asynqueue.iteration.recognition import PLAIN, isIterator
 from asynqueue.workers.lifecycle import Readiness, checkedSeriesList, checkUnattached
 
 if TYPE_CHECKING:
@@ -128,13 +129,24 @@ class AsyncWorker:
         except BaseException as error:  # even a SystemExit of the call's own ends the call, not the application
             self._finish(task, ("e", errorText(error)))
             return
-        # An isinstance(…, Deferred) takes several times as long, since the class is an abstract base class.
-        if Deferred in type(result).__mro__ or isinstance(result, CoroutineType):
-            self._await(task, result)
-        elif isinstance(result, Failure):
-            self._finish(task, _failed(result))
-        else:
+        kind = type(result)
+        if kind in PLAIN:
             self._finish(task, ("r", result))
+        # An isinstance(…, Deferred) takes several times as long, since the class is an abstract base class.
+        elif Deferred in kind.__mro__ or kind is CoroutineType:
+            self._await(task, result)
+        else:
+            self._finish(task, self._outcomeOf(task, result))
+
+    def _outcomeOf(self, task: Task, result: Any) -> tuple[str, Any]:
+        if isinstance(result, Failure):
+            if result.check(CancelledError):
+                return ("k", None)
+            return ("e", errorText(exceptionOf(result)))
+        isRaw = task.options.raw
+        if isIterator(result) and not (self.raw if isRaw is None else isRaw):
+            return ("i", result)
+        return ("r", result)
 
     def _await(self, task: Task, result: Any) -> None:
         if isinstance(result, CoroutineType):
@@ -151,7 +163,7 @@ class AsyncWorker:
     def _arrived(self, result: Any, task: Task) -> None:
         if self._current is task:
             self._inner = None
-        self._finish(task, _failed(result) if isinstance(result, Failure) else ("r", result))
+        self._finish(task, self._outcomeOf(task, result))
 
     def _finish(self, task: Task, outcome: tuple[str, Any]) -> None:
         # Hot path, watched by `bench --only reactor`.
@@ -213,9 +225,3 @@ class AsyncWorker:
         turn, self._turn = self._turn, None
         if turn is not None:
             turn.cancel()
-
-
-def _failed(failure: Failure) -> tuple[str, Any]:
-    if failure.check(CancelledError):
-        return ("k", None)
-    return ("e", errorText(exceptionOf(failure)))
