@@ -124,7 +124,8 @@ class Hire(Seat):
         Add a series to those that the worker may run calls of.
         """
         if series not in self.qualifications:
-            self.worker.iQualified.append(series)
+            # A new list: the one it has may be shared, as the default argument of its class or an attribute there.
+            self.worker.iQualified = [*self.worker.iQualified, series]
 
     def hasRoom(self) -> bool:
         """

@@ -9,6 +9,7 @@ each further batch of items may take.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -42,26 +43,29 @@ class OpenStream:
     """
     A stream whose source is not at its end, and the call that it is the result of.
 
-    @ivar entry: The call.
+    @ivar ID: The ID of the call.
     @ivar workerID: The ID of the worker that has reported the stream.
     """
 
-    __slots__ = ("_call", "entry", "seen", "stream", "workerID")
+    __slots__ = ("ID", "_call", "_entry", "seen", "stream", "workerID")
 
     def __init__(self, stream: Stream, entry: CallDeferred[Any], workerID: int | None) -> None:
         self.stream = stream
-        self.entry = entry
+        self.ID = entry.ID
+        # The stream must end when its reader is dropped, which is the result of the call, and kept by its entry.
+        self._entry = ref(entry)
         self.workerID = workerID
         self.seen = -1
         # A call that is settled forgets what it was.
         self._call = (entry.func, entry.args, entry.kw)
 
     @property
-    def isHandedOut(self) -> bool:
+    def entry(self) -> CallDeferred[Any] | None:
         """
-        Whether the call is settled, and its caller iterates.
+        The call, or C{None} once it is settled and its caller iterates.
         """
-        return self.entry.dispatcher is None
+        entry = self._entry()
+        return None if entry is None or entry.dispatcher is None else entry
 
     def isIdle(self) -> bool:
         """
@@ -74,7 +78,7 @@ class OpenStream:
         """
         Return the call as text, with its ID.
         """
-        return f"call {self.entry.ID}, {describeCall(*self._call)}"
+        return f"call {self.ID}, {describeCall(*self._call)}"
 
 
 class Streams:
@@ -175,7 +179,7 @@ class Streams:
         self.endIdle()
 
     def _reasonToEnd(self, each: OpenStream) -> AsynQueueError | None:
-        if not each.isHandedOut:
+        if each.entry is not None:
             return None
         if not self._dispatcher.isOpen:
             return _shutDown(each)
@@ -189,10 +193,11 @@ class Streams:
         End all streams: with an error behind the items that wait for their readers, or with consumers, at once.
         """
         for each in tuple(self._open.values()):
-            if each.isHandedOut:
+            entry = each.entry
+            if entry is None:
                 each.stream.fail(_shutDown(each))
             else:
-                self._dispatcher.outcomes.cancel(each.entry, _shutDown(each))
+                self._dispatcher.outcomes.cancel(entry, _shutDown(each))
 
     def close(self) -> None:
         """
@@ -208,7 +213,7 @@ def _deferatorOf(result: Any, task: Attempt, clock: IReactorTime) -> Deferator:
         return result
     if isinstance(result, Prefetcherator):
         return Deferator(result)
-    return Deferator.over(sourceOf(result, task, clock), result)
+    return Deferator.over(sourceOf(result, task.excerpt(), clock), result)
 
 
 def _shutDown(each: OpenStream) -> QueueShutdown:

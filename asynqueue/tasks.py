@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -46,6 +47,7 @@ class Task:
 
     __slots__ = (
         "ID",
+        "__weakref__",
         "_callbacks",
         "_timer",
         "attempt",
@@ -122,6 +124,12 @@ class Task:
         """
         Report that the worker has started the task.
         """
+
+    def excerpt(self) -> Task:
+        """
+        Return what L{asynqueue.currentCall} needs to tell of the task for as long as its result is iterated over.
+        """
+        return Excerpt(self)
 
     def callback(self, statusResult: tuple[Any, Any]) -> None:
         """
@@ -350,6 +358,50 @@ class Attempt(Task):
         if self.deadline is not None:
             self.deadline.stop()
             self.deadline = None
+
+
+class Excerpt(Task):
+    """
+    What there is to tell of a task that may be over, without keeping it, and with it its result.
+    """
+
+    __slots__ = ("_context", "_isCancelled", "_task", "_workerID")
+
+    def __init__(self, task: Task) -> None:
+        self._isCancelled = False
+        self._task = ref(task)
+        super().__init__(*task.callTuple, task.priority, task.series, task.timeout)
+        self.ID = task.ID
+        self.attempt = task.attempt
+        self.options = task.options
+        self._context = task.context
+        self._workerID = task.workerID
+
+    @property
+    def cancelled(self) -> bool:
+        """
+        True as soon as nobody waits for the outcome, or for what is iterated over, any more.
+        """
+        task = self._task()
+        return self._isCancelled or (task is not None and task.cancelled)
+
+    @cancelled.setter
+    def cancelled(self, isCancelled: bool) -> None:
+        self._isCancelled = isCancelled
+
+    @property
+    def context(self) -> Captured | None:
+        """
+        The context of the caller.
+        """
+        return self._context
+
+    @property
+    def workerID(self) -> int | None:
+        """
+        The ID of the worker that had the attempt.
+        """
+        return self._workerID
 
 
 def checkedCall(

@@ -224,8 +224,8 @@ class ThreadLooper:
         thread, self._thread = self._thread, None
         if thread is not None:
             self._strays.add(thread)
-            # It closes the iterators at last. One that it is stepping closes itself.
-            thread.abandon([source for source in sources if not source.isOut])
+            # It closes the iterators at last.
+            thread.abandon(sources)
         self._stuck = None
         self._isStopping = False
         self._setUnfitness("")
@@ -306,7 +306,7 @@ class ThreadLooper:
         if kind is ThreadSource:
             if not result.isEnded:
                 self._sources.add(result)
-            outcome = ("i", Deferator.over(result, task))
+            outcome = ("i", Deferator.over(result))
         elif kind is CoroutineType:
             outcome = self._awaited(task, outcome[0], result)
         task.callback(outcome)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from asynqueue.callinfo import describeCall
 from asynqueue.errors import ThreadError
 from asynqueue.iteration.batches import WINDOW, Batch, Stepper
 from asynqueue.threads.call import OwnTask
@@ -48,7 +49,7 @@ class ThreadSource(OwnTask):
     @ivar isOut: Whether it is with the thread, to be run or running.
     """
 
-    __slots__ = ("_first", "_keeper", "_lost", "_pulled", "_stepper", "isOut")
+    __slots__ = ("_call", "_first", "_keeper", "_lost", "_pulled", "_stepper", "isOut")
 
     runsAhead: ClassVar[bool] = True
     tellsEnd: ClassVar[bool] = False
@@ -57,7 +58,8 @@ class ThreadSource(OwnTask):
         """
         @param task: The call that the iterator is the result of.
         """
-        stepper = Stepper(iterator, task, ThreadError)
+        self._call = task.excerpt()
+        stepper = Stepper(iterator, self._call, ThreadError)
         super().__init__(stepper.take, (WINDOW,), {}, 0, None)
         self._stepper = stepper
         self._keeper = keeper
@@ -65,6 +67,9 @@ class ThreadSource(OwnTask):
         self._lost: Exception | None = None
         self.isOut = False
         self._first: Batch | None = stepper.take(WINDOW)
+
+    def __repr__(self) -> str:
+        return f"<ThreadSource: what {describeCall(*self._call.callTuple)} has returned>"
 
     @property
     def isEnded(self) -> bool:
@@ -108,7 +113,7 @@ class ThreadSource(OwnTask):
             return
         if self._stepper.isClosed:
             self._keeper.sourceEnded(self)
-        elif self._stepper.isAborted:
+        elif self._stepper.isAborted and self._lost is None:
             # It was while the thread had taken its last look.
             self._goOut()
         pulled, self._pulled = self._pulled, None
