@@ -11,9 +11,11 @@ reactor is installed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+# Importing C{typing} would take a child process longer than all else that it needs of this package.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from asynqueue import errors
     from asynqueue.deferreds.context import currentCall
     from asynqueue.info import Info, showResult
