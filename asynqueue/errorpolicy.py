@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from asynqueue.callinfo import TRACEBACK_LIMIT, describeCall, describeException, printable, safeRepr
 from asynqueue.calls import CallDeferred
-from asynqueue.errors import QueueClosed
+from asynqueue.errors import QueueClosed, WorkerError
 from asynqueue.failures import exceptionOf, failureOf
 from asynqueue.tasks import Attempt, Task
 from asynqueue.verdicts import Again, Iterations, callOf, verdict
@@ -67,7 +67,7 @@ class ErrorPolicy:
         returnFailure = entry.options.returnFailure
         if self._returnsFailure if returnFailure is None else returnFailure:
             return failureOf(result)
-        text = describeException(exceptionOf(result)) if isinstance(result, Failure) else str(result)
+        text = _textOf(exceptionOf(result)) if isinstance(result, Failure) else str(result)
         text = printable(text, TRACEBACK_LIMIT)
         if self._warns:
             call = describeCall(entry.func, entry.args, entry.kw)
@@ -145,3 +145,11 @@ class ErrorPolicy:
             dispatcher.dispatch()
             return entry
         return dispatcher.streams.start(entry, attempt, value.result) if isinstance(value, Iterations) else value
+
+
+def _textOf(error: BaseException) -> str:
+    """
+    Return the traceback of an exception as text, or of that which it stands for.
+    """
+    text = error.remoteTraceback if isinstance(error, WorkerError) else ""
+    return text or describeException(error)

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from asynqueue.deferreds.cancelling import cancelQuietly
 from asynqueue.errors import TimeoutError
 from asynqueue.hires import HireState
-from asynqueue.verdicts import Again, Iterations, callOf, verdict
+from asynqueue.verdicts import Again, Iterations, Refusal, callOf, verdict
 
 if TYPE_CHECKING:
     from asynqueue.calls import CallDeferred
@@ -101,6 +101,10 @@ class Outcomes:
             value = verdict(entry, task, statusResult, self._dispatcher.policy)
             if isinstance(value, Iterations):
                 value = self._dispatcher.streams.start(entry, task, value.result)
+                if isinstance(value, Failure):
+                    # It was the first item, or the consumer.
+                    statusResult = ("e", value)
+                    value = verdict(entry, task, statusResult, self._dispatcher.policy)
         except Exception:  # an error policy may be anybody's; the call must be settled whatever it raises
             value = Failure()
         if isinstance(statusResult, tuple) and statusResult[:1] in _ERRORS and not isinstance(value, Failure):
@@ -138,6 +142,9 @@ class Outcomes:
         if isinstance(value, Failure):
             task.arriving = None
             self._judge(entry, task, ("k", value) if value.check(CancelledError) else ("e", value))
+        elif type(value) is Refusal:
+            task.arriving = None
+            self._judge(entry, task, ("x", value.failure))
         else:
             self._deliver(entry, task, value)
 

@@ -23,7 +23,7 @@ from asynqueue.iteration.producer import IterationProducer
 from asynqueue.iteration.recognition import isIterator
 from asynqueue.iteration.sources import sourceOf
 from asynqueue.iteration.stream import Stream, StreamState
-from asynqueue.verdicts import callOf, workerOf
+from asynqueue.verdicts import Refusal, callOf, workerOf
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,7 +139,7 @@ class Streams:
         if options.consumer is None:
             return deferator if stream.items else []
         try:
-            return IterationProducer(deferator, options.consumer).run()
+            return IterationProducer(deferator, options.consumer).run().addErrback(_judged, stream)
         except Exception:  # a consumer may be anybody's; its error is the caller's
             deferator.stop()
             return Failure()
@@ -214,6 +214,13 @@ def _deferatorOf(result: Any, task: Attempt, clock: IReactorTime) -> Deferator:
     if isinstance(result, Prefetcherator):
         return Deferator(result)
     return Deferator.over(sourceOf(result, task.excerpt(), clock), result)
+
+
+def _judged(failure: Failure, stream: Stream) -> Failure | Refusal:
+    """
+    Tell an error of the call from one that its queue has ended the stream with.
+    """
+    return Refusal(failure) if stream.wasCutShort else failure
 
 
 def _shutDown(each: OpenStream) -> QueueShutdown:

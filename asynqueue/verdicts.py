@@ -75,6 +75,19 @@ class Iterations:
         self.result = result
 
 
+class Refusal:
+    """
+    What takes the place of an arriving value when it is not the call that has failed.
+
+    @ivar failure: The reason.
+    """
+
+    __slots__ = ("failure",)
+
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+
+
 def verdict(entry: CallDeferred[Any], task: Attempt, statusResult: Any, policy: Policy) -> Any:
     """
     Return the value or failure with which to settle a call after an attempt, or L{Again}, or L{Iterations}.

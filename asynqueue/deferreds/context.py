@@ -89,6 +89,12 @@ class Surroundings:
         result: T = twistedContext.call(self._inherited, self._variables.run, func, *args)
         return result
 
+    def keep(self) -> None:
+        """
+        Run the next bit in a copy of the context in which this is called.
+        """
+        self._variables = copy_context()
+
 
 def _invoke(task: Task, func: Callable[..., T], args: tuple[Any, ...], kw: Mapping[str, Any]) -> T:
     _currentCall.set(task)

@@ -4,7 +4,7 @@ Stepping an iterator, some items at a time, wherever it may run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableSequence, Sequence
 from sys import getsizeof
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,7 @@ class Batch:
 
     __slots__ = ("error", "isLast", "items")
 
-    def __init__(self, items: list[Any], isLast: bool = False, error: object = None) -> None:
+    def __init__(self, items: Sequence[Any], isLast: bool = False, error: object = None) -> None:
         self.items = items
         self.isLast = isLast or error is not None
         self.error = error
@@ -78,16 +78,18 @@ class Stepper:
         self.isAborted = False
         self.isClosed = False
 
-    def take(self, most: int) -> Batch:
+    def take(self, most: int, items: MutableSequence[Any] | None = None) -> Batch:
         """
         Take items until there are so many, or they are large enough, or time is up, or the iterator ends.
+
+        @param items: Where they go, one by one, for whoever looks at them meanwhile; a new list unless given.
         """
         if self.isClosed or self.isAborted or self._isStepping:
             self.close()
             return Batch([], isLast=True)
         self._isStepping = True
         try:
-            batch = self._surroundings.run(self._take, most)
+            batch = self._surroundings.run(self._take, most, [] if items is None else items)
         finally:
             self._isStepping = False
         self._taken(batch)
@@ -99,18 +101,20 @@ class Stepper:
         elif self.isAborted:
             self.close()
 
-    def _take(self, most: int) -> Batch:
+    def _take(self, most: int, items: MutableSequence[Any]) -> Batch:
         # Hot path, watched by `bench --only streams`.
-        items: list[Any] = []
+        append = items.append
         step = self._next
         memory = MEMORY
+        number = 0
         until = monotonic() + SPAN
         try:
             while True:
                 item = step()
-                items.append(item)
+                append(item)
+                number += 1
                 memory -= getsizeof(item, 0)
-                if len(items) >= most or memory <= 0 or self.isAborted or monotonic() > until:
+                if number >= most or memory <= 0 or self.isAborted or monotonic() > until:
                     return Batch(items)
         except StopIteration:
             return Batch(items, isLast=True)

@@ -31,6 +31,8 @@ class ListConsumer:
         self._isStreaming = True
         self._inProcess = 0
         self._isPausing = False
+        self._isAsking = False
+        self._wantsMore = False
         self._isEnded = False
         self._failure: Failure | None = None
         self._waiters: list[Deferred[list[Any]]] = []
@@ -56,7 +58,8 @@ class ListConsumer:
         return waiter
 
     def _forget(self, waiter: Deferred[list[Any]]) -> None:
-        self._waiters.remove(waiter)
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """
@@ -69,8 +72,23 @@ class ListConsumer:
         self._producer = producer
         self._isStreaming = streaming
         self._isEnded = False
-        if not streaming:
-            producer.resumeProducing()
+        self._isPausing = False
+        self._askForMore()
+
+    def _askForMore(self) -> None:
+        """
+        Ask a pull producer for an item, and for another when it has given one, unless enough are in process.
+        """
+        self._wantsMore = True
+        if self._isStreaming or self._isAsking:
+            return
+        self._isAsking = True
+        try:
+            while self._wantsMore and self._producer is not None and self._inProcess < WINDOW:
+                self._wantsMore = False
+                self._producer.resumeProducing()
+        finally:
+            self._isAsking = False
 
     def unregisterProducer(self) -> None:
         """
@@ -94,7 +112,11 @@ class ListConsumer:
         """
         index = len(self._items)
         self._items.append(None)
-        result = self.processItem(item)
+        try:
+            result = self.processItem(item)
+        except BaseException:
+            self._failure = self._failure or Failure()
+            raise
         if isinstance(result, Deferred):
             self._inProcess += 1
             result.addCallbacks(self._processed, self._notProcessed, (index,))
@@ -103,8 +125,7 @@ class ListConsumer:
                 self._producer.pauseProducing()
         else:
             self._items[index] = result
-        if not self._isStreaming and self._producer is not None and self._inProcess < WINDOW:
-            self._producer.resumeProducing()
+        self._askForMore()
 
     def _processed(self, result: Any, index: int) -> None:
         self._items[index] = result
@@ -126,9 +147,11 @@ class ListConsumer:
             self._isPausing = False
             if self._producer is not None:
                 self._producer.resumeProducing()
+        elif self._wantsMore:
+            self._askForMore()
 
     def _checkEnd(self) -> None:
         if self._isEnded and (not self._inProcess or self._failure is not None):
-            waiters, self._waiters = self._waiters, []
-            for waiter in waiters:
-                waiter.callback(list(self._items) if self._failure is None else self._failure)
+            while self._waiters:
+                # One of them may cancel another one.
+                self._waiters.pop(0).callback(list(self._items) if self._failure is None else self._failure)

@@ -5,7 +5,7 @@ Iterating over what is not there yet.
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any
 
@@ -58,7 +58,7 @@ class Deferator:
                 raise TypeError(f"callable must be one, and {safeRepr(callable)} is not")
             source: Source = CallableSource(callable, args, kw)
         elif isinstance(objectOrRepresentation, Prefetcherator):
-            source = CallableSource(objectOrRepresentation.getNext)
+            source = CallableSource(objectOrRepresentation.getNext, onClose=objectOrRepresentation.stop)
         else:
             source = sourceOf(objectOrRepresentation)
         self._stream = Stream(source)
@@ -119,6 +119,8 @@ class Deferator:
     def __del__(self) -> None:
         stream: Stream | None = self.__dict__.get("_stream")
         if stream is not None:
+            # A Deferred that is asked for refers to this object, and so is dropped, too.
+            stream.withdraw()
             stream.dropped()
 
     # One Deferred for each item
@@ -188,26 +190,40 @@ class Reader:
         self._stream = deferator.stream
 
     def __del__(self) -> None:
-        self._stream.isClaimed = False
         self._stream.dropped()
 
     def __aiter__(self) -> Reader:
         return self
 
-    async def __anext__(self) -> Any:
-        # Hot path, watched by `bench --only streams`.
-        stream = self._stream
+    def __anext__(self) -> Coroutine[Deferred[Any], Any, Any]:
+        # The coroutine's frame is kept by the traceback of whatever is raised there, and must not keep the reader.
+        return _next(self._stream)
+
+
+async def _next(stream: Stream) -> Any:
+    # Hot path, watched by `bench --only streams`.
+    if not stream.items:
+        if stream.state not in stream.OPEN:
+            raise StopAsyncIteration
+        if stream.isWaitedFor:
+            raise NotReadyError("the last item that was asked for is not there, and there can be only one reader")
+        waiting: Deferred[None] = Deferred(lambda _: stream.withdraw())
+        if not stream.request(partial(waiting.callback, None)):
+            await waiting
         if not stream.items:
-            if stream.state not in stream.OPEN:
-                raise StopAsyncIteration
-            if stream.isWaitedFor:
-                raise NotReadyError("the last item that was asked for is not there, and there can be only one reader")
-            waiting: Deferred[None] = Deferred(lambda _: stream.withdraw())
-            if not stream.request(partial(waiting.callback, None)):
-                await waiting
-            if not stream.items:
-                failure = stream.conclude()
-                if failure is not None:
-                    failure.raiseException()
-                raise StopAsyncIteration
-        return stream.pop()
+            _conclude(stream)
+            raise StopAsyncIteration
+    return stream.pop()
+
+
+def _conclude(stream: Stream) -> None:
+    """
+    Take note of the end of a stream, and raise the error that has ended it, if any.
+    """
+    failure = stream.conclude()
+    if failure is not None:
+        try:
+            failure.raiseException()
+        finally:
+            # It refers to this frame.
+            del failure

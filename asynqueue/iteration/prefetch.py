@@ -39,6 +39,13 @@ class Prefetcherator:
         """
         return self._stream is not None and self._stream.hasMore()
 
+    def stop(self) -> None:
+        """
+        Iterate no more: a generator runs its C{finally}.
+        """
+        if self._stream is not None:
+            self._stream.stop()
+
     def setup(self, iteratorOrCallable: Any, *args: Any, **kw: Any) -> Deferred[bool]:
         """
         Begin to iterate, and fetch the first item.
@@ -48,7 +55,7 @@ class Prefetcherator:
         @return: Fires with whether there is an item: not if the object is of neither kind, or has none, or this one is
             busy. Errbacks with an exception of the iterator, if that is what it begins with.
         """
-        result: Deferred[bool] = Deferred()
+        result: Deferred[bool] = Deferred(lambda _: self.stop())
         source = None if self.isBusy() else _sourceOf(iteratorOrCallable, args, kw)
         if source is None:
             result.callback(False)
@@ -59,7 +66,7 @@ class Prefetcherator:
             failure = None if stream.items else stream.conclude()
             if failure is None:
                 result.callback(len(stream.items) > 0)
-            else:
+            elif not result.called:
                 result.errback(failure)
 
         if stream.request(begun):
@@ -74,8 +81,8 @@ class Prefetcherator:
             the iterator, after the items before it.
         @raise NotReadyError: The last one has not been given yet.
         """
-        result: Deferred[tuple[Any, bool, bool]] = Deferred()
         stream = self._stream
+        result: Deferred[tuple[Any, bool, bool]] = Deferred(lambda _: stream.withdraw() if stream is not None else None)
         if stream is None or not stream.hasMore():
             result.callback((None, False, False))
             return result

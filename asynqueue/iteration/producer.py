@@ -99,6 +99,7 @@ class IterationProducer:
         if self._production is Production.READY:
             self._stream.claim()
             self._production = Production.RUNNING
+            self._stream.onStop = self._stopped
             self._produce()
         return self.deferUntilDone()
 
@@ -116,8 +117,15 @@ class IterationProducer:
         return waiter
 
     def _cancelled(self, waiter: Deferred[Any]) -> None:
-        self._waiters.remove(waiter)
-        self._leave(Failure(CancelledError("the producer has been cancelled")))
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
+            self._leave(Failure(CancelledError("the producer has been cancelled")))
+
+    def _stopped(self) -> None:
+        """
+        Take note that somebody else has left the iteration.
+        """
+        self._leave(Failure(CancelledError("the stream has been stopped")))
 
     # IPushProducer
 
@@ -171,17 +179,20 @@ class IterationProducer:
     def _finish(self, failure: Failure | None, isRegistered: bool = True) -> None:
         self._production = Production.DONE
         self._outcome = self.consumer if failure is None else failure
-        if self.consumer is not None:
-            try:
-                if failure is not None and IStreamConsumer.providedBy(self.consumer):
-                    self.consumer.streamFailed(failure)
-                if isRegistered:
-                    self.consumer.unregisterProducer()
-            except Exception:  # a consumer may be anybody's
-                self._log.failure("{consumer!r} raised an exception at the end of a stream", consumer=self.consumer)
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.callback(self._outcome)
+        self._stream.onStop = None
+        if failure is not None and IStreamConsumer.providedBy(self.consumer):
+            self._tell(self.consumer.streamFailed, failure)
+        if self.consumer is not None and isRegistered:
+            self._tell(self.consumer.unregisterProducer)
+        while self._waiters:
+            # One of them may cancel another one.
+            self._waiters.pop(0).callback(self._outcome)
+
+    def _tell(self, method: Callable[..., object], *args: object) -> None:
+        try:
+            method(*args)
+        except Exception:  # a consumer may be anybody's
+            self._log.failure("{consumer!r} raised an exception at the end of a stream", consumer=self.consumer)
 
 
 def iteratorToProducer(
@@ -217,15 +228,18 @@ async def _produced(iterator: Any, consumer: Any, wrapper: Callable[..., Any] | 
     else:
         deferator = Deferator.over(WrappedSource(iterator, wrapper), iterator)
     stream = deferator.stream
-    begun: Deferred[None] = Deferred(lambda _: stream.stop())
-    if not stream.request(lambda: begun.callback(None)):
-        await begun
-    if not stream.items:
-        failure = stream.conclude()
-        if failure is not None:
-            failure.raiseException()
-        return None
+    if consumer is None:
+        stream.claim()
+        begun: Deferred[None] = Deferred(lambda _: stream.stop())
+        if not stream.request(lambda: begun.callback(None)):
+            await begun
+        stream.isClaimed = False
+        if not stream.items:
+            failure = stream.conclude()
+            if failure is not None:
+                failure.raiseException()
+            return None
+        return IterationProducer(deferator)
     producer = IterationProducer(deferator, consumer)
-    if consumer is not None:
-        await producer.run()
-    return producer
+    await producer.run()
+    return producer if stream.delivered else None

@@ -16,7 +16,7 @@ from asynqueue.callinfo import safeRepr
 from asynqueue.deferreds.cancelling import cancelQuietly
 from asynqueue.deferreds.context import Surroundings
 from asynqueue.deferreds.delay import givenOrGlobal
-from asynqueue.failures import errorText, exceptionOf
+from asynqueue.failures import errorText, exceptionOf, failureOf
 from asynqueue.iteration.batches import Batch, Stepper
 from asynqueue.iteration.recognition import isIterator
 
@@ -64,6 +64,56 @@ class Source(Protocol):
         """
 
 
+class TurnShare:
+    """
+    What one stream may use of each turn of the reactor.
+    """
+
+    __slots__ = ("_clock", "_ends", "_turn", "_waiter")
+
+    def __init__(self, clock: IReactorTime | None) -> None:
+        self._clock = clock
+        self._ends = 0.0
+        self._turn: IDelayedCall | None = None
+        self._waiter: Callable[[], object] | None = None
+
+    def isUsedUp(self) -> bool:
+        """
+        Tell whether the stream has had its share of this turn.
+        """
+        # Hot path, watched by `bench --only streams`.
+        if self._turn is None:
+            self._begin()
+            return False
+        return monotonic() > self._ends
+
+    def _begin(self) -> None:
+        self._ends = monotonic() + TURN
+        self._turn = givenOrGlobal(self._clock).callLater(0, self._next)
+
+    def _next(self) -> None:
+        self._turn = None
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            self._begin()
+            waiter()
+
+    def wait(self, waiter: Callable[[], object]) -> None:
+        """
+        Have something called in the next turn.
+        """
+        self._waiter = waiter
+
+    def stop(self) -> None:
+        """
+        Call nothing any more.
+        """
+        self._waiter = None
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.cancel()
+
+
 class IteratorSource:
     """
     Steps an iterator in the reactor, for a fraction of each turn.
@@ -78,52 +128,31 @@ class IteratorSource:
         @param clock: Where it runs; the global reactor unless given.
         """
         self._stepper = Stepper(iterator, task)
-        self._clock = clock
-        self._turn: IDelayedCall | None = None
-        self._turnEnds = 0.0
-        self._pulled: tuple[Deferred[Batch], int] | None = None
+        self._share = TurnShare(clock)
 
     def pull(self, most: int) -> Batch | Deferred[Batch]:
         """
         Take items at once, or in the next turn if this stream has had enough of this one.
         """
         # Hot path, watched by `bench --only streams`.
-        if self._turn is None:
-            self._turnEnds = monotonic() + TURN
-            self._turn = givenOrGlobal(self._clock).callLater(0, self._nextTurn)
-        elif monotonic() > self._turnEnds:
+        if self._share.isUsedUp():
             pulled: Deferred[Batch] = Deferred()
-            self._pulled = (pulled, most)
+            self._share.wait(lambda: pulled.callback(self._take(most)))
             return pulled
         return self._take(most)
 
     def _take(self, most: int) -> Batch:
         batch = self._stepper.take(most)
         if batch.isLast:
-            self._stopTurn()
+            self._share.stop()
         return batch
-
-    def _nextTurn(self) -> None:
-        self._turn = None
-        pulled, self._pulled = self._pulled, None
-        if pulled is not None:
-            waiting, most = pulled
-            self._turnEnds = monotonic() + TURN
-            self._turn = givenOrGlobal(self._clock).callLater(0, self._nextTurn)
-            waiting.callback(self._take(most))
 
     def close(self) -> None:
         """
         Close the iterator.
         """
-        self._pulled = None
-        self._stopTurn()
+        self._share.stop()
         self._stepper.close()
-
-    def _stopTurn(self) -> None:
-        turn, self._turn = self._turn, None
-        if turn is not None:
-            turn.cancel()
 
 
 class WrappedSource:
@@ -153,6 +182,8 @@ class WrappedSource:
 
     def _stepped(self, result: Any) -> Any:
         self._isStepping = False
+        if not isinstance(result, Batch | Failure):
+            result = Failure(TypeError(f"wrapper must return what the function does, and not {safeRepr(result)}"))
         if self._stepper.isAborted:
             self._close()
         return result
@@ -169,6 +200,8 @@ class WrappedSource:
         if not self._stepper.isClosed:
             closed: Deferred[Any] = maybeDeferred(self._wrapper, self._stepper.close)
             closed.addErrback(lambda failure: self._log.failure("An iterator could not be closed", failure))
+            # A wrapper that does not call what it is given must not leave it open.
+            closed.addCallback(lambda _: self._stepper.close())
 
 
 class AsyncIteratorSource:
@@ -181,14 +214,19 @@ class AsyncIteratorSource:
 
     _log = Logger()
 
-    def __init__(self, iterator: AsyncIterator[Any], task: Task | None = None) -> None:
+    def __init__(
+        self, iterator: AsyncIterator[Any], task: Task | None = None, clock: IReactorTime | None = None
+    ) -> None:
         """
         @param task: The call that the iterator is the result of, if any.
+        @param clock: Where it runs; the global reactor unless given.
         """
         self._iterator = iterator
         self._task = task
         self._surroundings = Surroundings(None if task is None else task.context, task)
+        self._share = TurnShare(clock)
         self._step: Deferred[Batch] | None = None
+        self._isStepping = False
         self._isClosing = False
         self._isEnded = False
 
@@ -196,27 +234,45 @@ class AsyncIteratorSource:
         """
         Await one item.
         """
+        if self._share.isUsedUp():
+            pulled: Deferred[Batch] = Deferred()
+            self._share.wait(lambda: self._take().chainDeferred(pulled))
+            return pulled
+        return self._take()
+
+    def _take(self) -> Deferred[Batch]:
+        self._isStepping = True
         step = self._surroundings.run(Deferred.fromCoroutine, self._next())
         self._step = step
-        return step.addBoth(self._stepped)
+        step.addBoth(self._stepped)
+        if self._isClosing and self._isStepping:
+            # It was closed by itself before it had anything to wait for.
+            cancelQuietly(step)
+        return step
 
     async def _next(self) -> Batch:
         try:
-            return Batch([await anext(self._iterator)])
+            batch = Batch([await anext(self._iterator)])
         except StopAsyncIteration:
             self._isEnded = True
             return Batch([], isLast=True)
         except BaseException as error:  # even a SystemExit of the iterator's own ends the stream, not the reactor
             self._isEnded = True
             return Batch([], error=errorText(error))
+        # What it has set in its context stays set for the next item.
+        self._surroundings.keep()
+        return batch
 
     def _stepped(self, result: Batch | Failure) -> Batch:
+        self._isStepping = False
         self._step = None
-        if self._isClosing:
-            self._close()
         if isinstance(result, Failure):
             self._isEnded = True
-            return Batch([], error=errorText(exceptionOf(result)))
+            result = Batch([], error=errorText(exceptionOf(result)))
+        if self._isClosing:
+            self._close()
+        elif result.isLast:
+            self._share.stop()
         return result
 
     def close(self) -> None:
@@ -226,11 +282,12 @@ class AsyncIteratorSource:
         if self._isClosing:
             return
         self._isClosing = True
+        self._share.stop()
         if self._task is not None:
             self._task.cancelled = True
-        if self._step is None:
+        if not self._isStepping:
             self._close()
-        else:
+        elif self._step is not None:
             cancelQuietly(self._step)
 
     def _close(self) -> None:
@@ -255,14 +312,22 @@ class CallableSource:
     runsAhead: ClassVar[bool] = False
     tellsEnd: ClassVar[bool] = True
 
-    def __init__(self, func: Callable[..., Any], args: tuple[Any, ...] = (), kw: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...] = (),
+        kw: dict[str, Any] | None = None,
+        onClose: Callable[[], object] | None = None,
+    ) -> None:
         """
         @param func: Returns C{(value, isValid, moreLeft)}, or a Deferred of it: an item, whether there was one, and
             whether there will be another.
+        @param onClose: Called when no more items are wanted.
         """
         self._func = func
         self._args = args
         self._kw = kw or {}
+        self._onClose = onClose
         self._step: Deferred[Any] | None = None
 
     def pull(self, most: int) -> Deferred[Batch]:
@@ -283,6 +348,8 @@ class CallableSource:
         """
         if self._step is not None:
             cancelQuietly(self._step)
+        if self._onClose is not None:
+            self._onClose()
 
 
 def _batchOf(result: Any) -> Batch:
@@ -294,7 +361,7 @@ def _batchOf(result: Any) -> Batch:
 
 
 def _failedBatch(failure: Failure) -> Batch:
-    return Batch([], error=failure)
+    return Batch([], error=failureOf(failure))
 
 
 def sourceOf(obj: Any, task: Task | None = None, clock: IReactorTime | None = None) -> Source:
@@ -307,4 +374,4 @@ def sourceOf(obj: Any, task: Task | None = None, clock: IReactorTime | None = No
     """
     if not isIterator(obj):
         raise TypeError(f"an iterator is needed, such as iter(…) makes, and {safeRepr(obj)} is none")
-    return IteratorSource(obj, task, clock) if hasattr(type(obj), "__next__") else AsyncIteratorSource(obj, task)
+    return IteratorSource(obj, task, clock) if hasattr(type(obj), "__next__") else AsyncIteratorSource(obj, task, clock)

@@ -18,11 +18,13 @@ from collections.abc import Callable
 from enum import Enum
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, cast
+from weakref import ref
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python import threadable
 from twisted.python.failure import Failure
 
+from asynqueue.callinfo import safeRepr
 from asynqueue.errors import NotReadyError, TimeoutError
 from asynqueue.failures import errorText, exceptionOf, failureOf
 from asynqueue.iteration.batches import WINDOW, Batch
@@ -54,11 +56,14 @@ class Stream:
     @ivar delivered: How many the reader has had.
     @ivar done: Fires with C{True} when the reader has had all there was, and with C{False} at an error or a stop.
     @ivar isClaimed: Whether somebody reads it who bears no other reader.
+    @ivar wasCutShort: Whether neither its source nor its reader has ended it.
     @ivar onEnd: Called once when the source is not needed any more.
+    @ivar onStop: Called once when the stream is left before its end.
     @ivar makeDeadline: Starts the time that the source may take for an item; given what to call when it is up.
     """
 
     __slots__ = (
+        "__weakref__",
         "_deadline",
         "_error",
         "_isPulling",
@@ -70,7 +75,9 @@ class Stream:
         "items",
         "makeDeadline",
         "onEnd",
+        "onStop",
         "state",
+        "wasCutShort",
     )
 
     OPEN = (StreamState.FLOWING, StreamState.ENDED)
@@ -79,9 +86,12 @@ class Stream:
         self.state = StreamState.FLOWING
         self.items: deque[Any] = deque()
         self.delivered = 0
-        self.done: Deferred[bool] = Deferred()
+        itself = ref(self)
+        self.done: Deferred[bool] = Deferred(lambda _: _cancelled(itself))
         self.isClaimed = False
+        self.wasCutShort = False
         self.onEnd: Callable[[], object] | None = None
+        self.onStop: Callable[[], object] | None = None
         self.makeDeadline: Callable[[Callable[[], object]], Deadline] | None = None
         self._source = source
         self._isPulling = False
@@ -117,7 +127,7 @@ class Stream:
             raise NotReadyError("the stream is being read already, and there can be only one reader")
         if self.state is StreamState.STOPPED:
             raise NotReadyError("the stream has been left before its end, and cannot be read any more")
-        self.isClaimed = True
+        self.isClaimed = self.state in self.OPEN
 
     def request(self, waiter: Callable[[], object], need: int = 1) -> bool:
         """
@@ -171,8 +181,13 @@ class Stream:
         error, self._error = self._error, None
         if self.state is StreamState.ENDED:
             self.state = StreamState.CONCLUDED
-            self.done.callback(error is None)
-        return None if error is None else failureOf(error)
+            self.isClaimed = False
+            self._finish(error is None)
+        return error if error is None or isinstance(error, Failure) else failureOf(error)
+
+    def _finish(self, isWhole: bool) -> None:
+        if not self.done.called:
+            self.done.callback(isWhole)
 
     def stop(self) -> None:
         """
@@ -182,14 +197,21 @@ class Stream:
             return
         isFlowing = self.state is StreamState.FLOWING
         self.state = StreamState.STOPPED
+        self.isClaimed = False
         self.items.clear()
         self._error = None
         self._stopDeadline()
-        if isFlowing:
-            self._source.close()
-            self._ended()
-        self._wake()
-        self.done.callback(False)
+        try:
+            if isFlowing:
+                self._source.close()
+        finally:
+            if isFlowing:
+                self._ended()
+            onStop, self.onStop = self.onStop, None
+            if onStop is not None:
+                onStop()
+            self._wake()
+            self._finish(False)
 
     def dropped(self) -> None:
         """
@@ -211,8 +233,9 @@ class Stream:
         End the stream with an error, behind the items that wait.
         """
         if self.state is StreamState.FLOWING:
-            self._source.close()
+            self.wasCutShort = True
             self._end(Failure(error))
+            self._source.close()
             self._wake()
 
     # The source
@@ -224,26 +247,35 @@ class Stream:
             return
         self._isPulling = True
         assert isinstance(batch, Deferred)
-        batch.addCallbacks(self._arrived, self._failed)
+        batch.addCallback(self._arrived).addErrback(self._failed)
         if self._isPulling and self.makeDeadline is not None:
             self._deadline = self.makeDeadline(self._tookTooLong)
 
     def _arrived(self, batch: Batch) -> None:
         # Hot path, watched by `bench --only streams`.
+        if not isinstance(batch, Batch):
+            raise TypeError(f"{self._source!r} has given {safeRepr(batch)} in place of items")
         self._isPulling = False
         self._stopDeadline()
-        if self.state is not StreamState.FLOWING:
-            return
         self._take(batch)
         self._wake()
 
     def _failed(self, failure: Failure) -> None:
-        self._arrived(Batch([], error=errorText(exceptionOf(failure))))
+        """
+        Take note that the source does not work.
+        """
+        self._isPulling = False
+        if self.state is StreamState.FLOWING:
+            self._end(errorText(exceptionOf(failure)))
+            self._source.close()
+        self._wake()
 
     def _take(self, batch: Batch) -> None:
-        self.items.extend(batch.items)
-        if batch.isLast:
-            self._end(batch.error)
+        # While it was stepped, the source may have stopped or failed its own stream.
+        if self.state is StreamState.FLOWING:
+            self.items.extend(batch.items)
+            if batch.isLast:
+                self._end(batch.error)
 
     def _end(self, error: object) -> None:
         self.state = StreamState.ENDED
@@ -269,3 +301,9 @@ class Stream:
         deadline, self._deadline = self._deadline, None
         if deadline is not None:
             deadline.stop()
+
+
+def _cancelled(itself: ref[Stream]) -> None:
+    stream = itself()
+    if stream is not None:
+        stream.stop()

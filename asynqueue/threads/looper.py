@@ -39,6 +39,9 @@ T = TypeVar("T")
 #: How long, in seconds, a call that nobody waits for any more may go on before its thread is written off.
 GRACE = 2.0
 
+#: How long, in seconds, items of a stream may wait in the thread for those after them.
+LOOK = 0.005
+
 
 class ThreadLooper:
     """
@@ -79,6 +82,7 @@ class ThreadLooper:
         self._strays: set[WorkerThread] = set()
         self._sources: set[ThreadSource] = set()
         self._writeOffs: dict[Task, IDelayedCall] = {}
+        self._look: IDelayedCall | None = None
         self._stuck: Task | None = None
         self._isStopping = False
         self._ends = Readiness()
@@ -218,6 +222,7 @@ class ThreadLooper:
         writeOffs, self._writeOffs = self._writeOffs, {}
         for writeOff in writeOffs.values():
             writeOff.cancel()
+        self._stopLooking()
         sources, self._sources = self._sources, set()
         for source in sources:
             source.lost(WorkerLost(f"the stream of {source!r} was left unfinished by its thread"))
@@ -244,7 +249,29 @@ class ThreadLooper:
         Take note that the thread is not needed for a source any more.
         """
         self._sources.discard(source)
+        if not self._sources:
+            self._stopLooking()
         self._checkEnd()
+
+    def watch(self, source: ThreadSource) -> None:
+        """
+        Have a source that is out look after a while at what is there, as long as it is out.
+        """
+        if self._look is None:
+            self._look = self.reactor.callLater(LOOK, self._lookAtSources)
+
+    def _lookAtSources(self) -> None:
+        self._look = None
+        for source in tuple(self._sources):
+            if source.isOut:
+                source.lookAt()
+        if self._look is None and any(source.isOut for source in self._sources):
+            self._look = self.reactor.callLater(LOOK, self._lookAtSources)
+
+    def _stopLooking(self) -> None:
+        look, self._look = self._look, None
+        if look is not None:
+            look.cancel()
 
     # Calls
 
@@ -304,8 +331,7 @@ class ThreadLooper:
         result = outcome[1]
         kind = type(result)
         if kind is ThreadSource:
-            if not result.isEnded:
-                self._sources.add(result)
+            self._sources.add(result)
             outcome = ("i", Deferator.over(result))
         elif kind is CoroutineType:
             outcome = self._awaited(task, outcome[0], result)

@@ -4,6 +4,7 @@ A stream from a generator that is stepped in a thread.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -12,6 +13,7 @@ from twisted.python.failure import Failure
 
 from asynqueue.callinfo import describeCall
 from asynqueue.errors import ThreadError
+from asynqueue.failures import failureOf
 from asynqueue.iteration.batches import WINDOW, Batch, Stepper
 from asynqueue.threads.call import OwnTask
 
@@ -34,6 +36,11 @@ class Keeper(Protocol):
         Write off the thread, if the task does not come to its end in a while.
         """
 
+    def watch(self, source: ThreadSource) -> None:
+        """
+        Have a source that is out look after a while at what is there, as long as it is out.
+        """
+
     def sourceEnded(self, source: ThreadSource) -> None:
         """
         Take note that the thread is not needed for a source any more.
@@ -42,14 +49,15 @@ class Keeper(Protocol):
 
 class ThreadSource(OwnTask):
     """
-    Gives the items of an iterator, a batch for each time that it is run as a task, in the iterator's thread.
+    Gives the items of an iterator, some each time that it is run as a task, in the iterator's thread.
 
-    Made in that thread, with the first batch; everything else is for the reactor's thread.
+    The thread puts items where they can be seen at once: L{lookAt} gives those that are there while it waits, in the
+    iterator, for another one.
 
     @ivar isOut: Whether it is with the thread, to be run or running.
     """
 
-    __slots__ = ("_call", "_first", "_keeper", "_lost", "_pulled", "_stepper", "isOut")
+    __slots__ = ("_arrived", "_call", "_end", "_keeper", "_pulled", "_stepper", "isOut")
 
     runsAhead: ClassVar[bool] = True
     tellsEnd: ClassVar[bool] = False
@@ -59,14 +67,13 @@ class ThreadSource(OwnTask):
         @param task: The call that the iterator is the result of.
         """
         self._call = task.excerpt()
-        stepper = Stepper(iterator, self._call, ThreadError)
-        super().__init__(stepper.take, (WINDOW,), {}, 0, None)
-        self._stepper = stepper
+        self._stepper = Stepper(iterator, self._call, ThreadError)
+        self._arrived: deque[Any] = deque()
+        super().__init__(self._stepper.take, (WINDOW, self._arrived), {}, 0, None)
         self._keeper = keeper
         self._pulled: Deferred[Batch] | None = None
-        self._lost: Exception | None = None
+        self._end: Batch | None = None
         self.isOut = False
-        self._first: Batch | None = stepper.take(WINDOW)
 
     def __repr__(self) -> str:
         return f"<ThreadSource: what {describeCall(*self._call.callTuple)} has returned>"
@@ -76,66 +83,83 @@ class ThreadSource(OwnTask):
         """
         Whether the iterator has come to its end, or has gone with its thread.
         """
-        return self._stepper.isClosed or self._lost is not None
+        return self._stepper.isClosed or self._end is not None
 
     def pull(self, most: int) -> Batch | Deferred[Batch]:
         """
-        Have the thread take items.
+        Give the items that are there, or have the thread take some.
         """
         # Hot path, watched by `bench --only streams`.
-        first, self._first = self._first, None
-        if first is not None:
-            return first
-        if self._lost is not None:
-            return Batch([], error=Failure(self._lost))
+        if self._arrived or self._end is not None:
+            return self._batch()
         pulled: Deferred[Batch] = Deferred()
         self._pulled = pulled
-        self._goOut()
+        if not self.isOut:
+            self._goOut()
         return pulled
 
     def _goOut(self) -> None:
         self.isOut = True
         self._keeper.submit(self)
+        self._keeper.watch(self)
+
+    def _batch(self) -> Batch:
+        """
+        Return the items that are there. The thread may be adding to them.
+        """
+        arrived, end = self._arrived, self._end
+        items = [arrived.popleft() for _ in range(len(arrived))]
+        return Batch(items) if end is None else Batch(items, True, end.error)
+
+    def lookAt(self) -> None:
+        """
+        Give what is there to a reader who has been waiting for a while.
+        """
+        if self._arrived or self._end is not None:
+            pulled, self._pulled = self._pulled, None
+            if pulled is not None:
+                pulled.callback(self._batch())
 
     def callback(self, statusResult: tuple[Any, Any]) -> None:
         """
-        Take what the thread has brought.
+        Take note that the thread has come back.
         """
         # Hot path, watched by `bench --only streams`.
         self.isOut = False
         status, result = statusResult
         if status != "r":
-            # The thread has been written off, or could not do it.
-            self.lost(
-                ThreadError(f"the thread of {self!r} did not return from the iterator") if status == "k" else result
-            )
+            # The thread has been written off, or could not be had.
+            why = "did not return" if status == "k" else failureOf(result).getErrorMessage()
+            self.lost(ThreadError(f"the thread of {self!r} was lost: {why}"))
             self._keeper.sourceEnded(self)
             return
         if self._stepper.isClosed:
             self._keeper.sourceEnded(self)
-        elif self._stepper.isAborted and self._lost is None:
+        elif self._stepper.isAborted and self._end is None:
             # It was while the thread had taken its last look.
             self._goOut()
-        pulled, self._pulled = self._pulled, None
-        if pulled is not None:
-            pulled.callback(result)
+        if result.isLast and self._end is None:
+            self._end = result
+        self.lookAt()
+        if self._pulled is not None and not self.isOut:
+            # All that it has brought had been given before.
+            self._goOut()
 
     def lost(self, error: Exception) -> None:
         """
         End the stream with an error, for the thread is gone.
         """
-        self._lost = error
+        self._end = Batch([], error=Failure(error))
         self._stepper.abort()
-        pulled, self._pulled = self._pulled, None
-        if pulled is not None:
-            pulled.callback(Batch([], error=Failure(error)))
+        self.lookAt()
 
     def close(self) -> None:
         """
         Have the thread close the iterator.
         """
-        self._first = None
         self._stepper.abort()
+        self._pulled = None
+        self._arrived.clear()
         if self.isEnded:
             return
         if self.isOut:
