@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from asynqueue import errors
-    from asynqueue.deferreds.context import currentCall
+    from asynqueue.currentcall import currentCall
     from asynqueue.info import Info, showResult
     from asynqueue.interfaces import IManagedWorker, IStreamConsumer, IWorker
     from asynqueue.iteration import Deferator, IterationProducer, ListConsumer, deferToDelay
     from asynqueue.null import NullQueue
+    from asynqueue.process import ProcessBase, ProcessQueue, ProcessWorker
     from asynqueue.taskqueue import TaskQueue
     from asynqueue.threads import ThreadQueue, ThreadWorker, deferToThread
     from asynqueue.util import DeferredLock, DeferredTracker
@@ -39,6 +40,9 @@ __all__ = [
     "IterationProducer",
     "ListConsumer",
     "NullQueue",
+    "ProcessBase",
+    "ProcessQueue",
+    "ProcessWorker",
     "TaskQueue",
     "ThreadQueue",
     "ThreadWorker",
@@ -61,10 +65,13 @@ _HOMES = {
     "IterationProducer": "asynqueue.iteration",
     "ListConsumer": "asynqueue.iteration",
     "NullQueue": "asynqueue.null",
+    "ProcessBase": "asynqueue.process",
+    "ProcessQueue": "asynqueue.process",
+    "ProcessWorker": "asynqueue.process",
     "TaskQueue": "asynqueue.taskqueue",
     "ThreadQueue": "asynqueue.threads",
     "ThreadWorker": "asynqueue.threads",
-    "currentCall": "asynqueue.deferreds.context",
+    "currentCall": "asynqueue.currentcall",
     "deferToDelay": "asynqueue.iteration",
     "deferToThread": "asynqueue.threads",
     "showResult": "asynqueue.info",

@@ -54,8 +54,10 @@ def optionsOf(keywords: dict[str, Any], explicit: bool = False) -> tuple[Place, 
     raw = take("raw", None)
     returnFailure = take("returnFailure", None)
     idempotent = take("idempotent", True) if explicit else True
+    timeLimit, softTimeLimit = _limitsOf(keywords) if explicit else (None, None)
     place = Place(series, band or 0)
-    if timeout is None and consumer is None and raw is None and returnFailure is None and idempotent is True:
+    given = (timeout, consumer, raw, returnFailure, timeLimit, softTimeLimit)
+    if all(value is None for value in given) and idempotent is True:
         return place, DEFAULT_OPTIONS
     if consumer is not None and not IConsumer.providedBy(consumer):
         raise TypeError(f"consumer must provide IConsumer, and {consumer!r} does not")
@@ -65,4 +67,17 @@ def optionsOf(keywords: dict[str, Any], explicit: bool = False) -> tuple[Place, 
         None if raw is None else bool(raw),
         None if returnFailure is None else bool(returnFailure),
         bool(idempotent),
+        timeLimit=timeLimit,
+        softTimeLimit=softTimeLimit,
     )
+
+
+def _limitsOf(keywords: dict[str, Any]) -> tuple[float | None, float | None]:
+    """
+    Take the limits of the time that a call may run.
+    """
+    hard = checkedTimeout(keywords.pop("timeLimit", None), "timeLimit")
+    soft = checkedTimeout(keywords.pop("softTimeLimit", None), "softTimeLimit")
+    if hard is not None and soft is not None and soft >= hard:
+        raise ValueError(f"softTimeLimit={soft!r} must be less than timeLimit={hard!r}")
+    return hard, soft

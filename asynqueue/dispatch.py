@@ -35,6 +35,7 @@ from asynqueue.errors import (
 from asynqueue.hires import Hire, HireState
 from asynqueue.ledger import TURN, Ledger
 from asynqueue.lookahead import LookAhead
+from asynqueue.options import DEFAULT_OPTIONS
 from asynqueue.outcomes import Outcomes
 from asynqueue.scheduling.backlog import Backlog
 from asynqueue.scheduling.lanes import ALONE, Lane
@@ -173,7 +174,9 @@ class Dispatcher:
             for hire in self.hires.values()
             if hire.state is HireState.UNFIT and hire.isQualified(entry.series)
         ]
-        return WorkerHung(f"{callOf(entry)} cannot be run: {'; '.join(why)}")
+        kinds = {hire.unfitnessKind for hire in self.hires.values() if hire.state is HireState.UNFIT}
+        kind = kinds.pop() if len(kinds) == 1 else WorkerHung
+        return kind(f"{callOf(entry)} cannot be run: {'; '.join(why)}")
 
     def cancelLanes(self, lanes: list[Lane], reason: Callable[[CallDeferred[Any]], BaseException]) -> int:
         """
@@ -268,9 +271,8 @@ class Dispatcher:
                 accepted = self._acceptances.pop(entry.ID, None)
                 if accepted is not None:
                     accepted.callback(hire.ID)
-            timeout = entry.options.timeout
-            if timeout is not None:
-                task.deadline = self.deadline(timeout, task.timedout)
+            if entry.options is not DEFAULT_OPTIONS:
+                self._startTimer(entry, task, hire)
             if not hire.managed:
                 self._run(hire, task)
                 return
@@ -282,6 +284,17 @@ class Dispatcher:
                 self.roomAt(hire)
         except Exception:  # whatever a worker or a clock, which may be anybody's, raises, the call must be settled
             self._broken(hire, task, Failure(), "raised an exception when it was given")
+
+    def _startTimer(self, entry: CallDeferred[Any], task: Attempt, hire: Hire) -> None:
+        options = entry.options
+        timeout = options.timeout
+        limit = None
+        if not hire.keepsTimeLimits:
+            limit = options.softTimeLimit if options.timeLimit is None else options.timeLimit
+        if limit is not None and (timeout is None or limit <= timeout):
+            task.deadline = self.deadline(limit, lambda: self.outcomes.limitReached(task, limit))
+        elif timeout is not None:
+            task.deadline = self.deadline(timeout, task.timedout)
 
     def _isRerun(self, entry: CallDeferred[Any], hire: Hire) -> None:
         self.ledger.reruns += 1
@@ -386,9 +399,13 @@ class Dispatcher:
         self.lookAhead.recall(hire)
         while hire.updates:
             entry = hire.updates.popleft()
-            self.outcomes.settle(entry, Failure(WorkerHung(f"{callOf(entry)} cannot be run: {hire.name} {why}")))
+            self.outcomes.settle(
+                entry, Failure(hire.unfitnessKind(f"{callOf(entry)} cannot be run: {hire.name} {why}"))
+            )
         stranded = [lane for lane in self.backlog.unserved() if hire.isQualified(lane.family.series)]
-        self.cancelLanes(stranded, lambda entry: WorkerHung(f"{callOf(entry)} cannot be run: {hire.name} {why}"))
+        self.cancelLanes(
+            stranded, lambda entry: hire.unfitnessKind(f"{callOf(entry)} cannot be run: {hire.name} {why}")
+        )
         self.dispatch()
 
     def seat(self, hire: Hire) -> None:
@@ -414,3 +431,7 @@ class Dispatcher:
             self.backlog.offer(hire)
         elif hire.offered is not None:
             self.backlog.withdraw(hire)
+
+
+def _unfitError(entry: CallDeferred[Any], hire: Hire, why: str) -> WorkerError:
+    return hire.unfitnessKind(f"{callOf(entry)} cannot be run: {hire.name} {why}")

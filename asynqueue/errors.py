@@ -111,6 +111,54 @@ class ProcessError(WorkerError):
     """
 
 
+class EncodeError(WorkerError):
+    """
+    The call was not started, for something in it cannot be pickled and so cannot travel to the worker.
+    """
+
+
+class DecodeError(WorkerError):
+    """
+    The call was not started, for the worker could not unpickle what had travelled to it.
+    """
+
+
+class ResultEncodeError(WorkerError):
+    """
+    The call was run, and its result, or an item of it, cannot be pickled and so cannot travel back.
+    """
+
+
+class ResultDecodeError(WorkerError):
+    """
+    The call was run, and its result, or an item of it, could not be unpickled when it was back.
+    """
+
+
+class PayloadTooLarge(EncodeError):
+    """
+    The call was not started, for it is larger than what may travel to the worker.
+    """
+
+
+class TimeLimitExceeded(WorkerError, builtins.TimeoutError):
+    """
+    The call was ended since it took longer than its C{timeLimit}.
+    """
+
+
+class SoftTimeLimitExceeded(WorkerError, builtins.TimeoutError):
+    """
+    Is raised in a call that takes longer than its C{softTimeLimit}, which may clean up and return.
+    """
+
+
+class WorkerStartError(WorkerError):
+    """
+    A worker could not be started.
+    """
+
+
 class WorkerLost(WorkerError):
     """
     The worker was lost while it had the call, which may have run, wholly or in part, and nobody knows.

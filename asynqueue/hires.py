@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
+from asynqueue.errors import WorkerError, WorkerHung
 from asynqueue.interfaces import IManagedWorker
 from asynqueue.scheduling.groups import Seat
 
@@ -43,6 +44,7 @@ class Hire(Seat):
 
     @ivar ID: The worker's ID, from 1 on, never used twice.
     @ivar managed: Whether the worker is an L{IManagedWorker}.
+    @ivar keepsTimeLimits: Whether the worker itself sees to the time limits of calls.
     @ivar ready: Whether a worker that is not managed has said that it can take another task.
     @ivar tasks: The attempts that the worker has and has reported no outcome of.
     @ivar updates: Update calls that wait for the worker to have room.
@@ -52,6 +54,7 @@ class Hire(Seat):
     @ivar pins: The attempts that have not been started, and keep their series for the worker.
     @ivar exclusive: Whether the worker has an attempt that is to be alone.
     @ivar strikes: How often in a row the worker has broken its contract.
+    @ivar unfitnessKind: The class of the errors of calls that only this worker could run while it is unfit.
     @ivar unfitness: Why the worker gets no tasks, while it is unfit.
     @ivar farewell: Fires with the attempts left unfinished when the queue has let go of the worker.
     """
@@ -62,6 +65,7 @@ class Hire(Seat):
         "exclusive",
         "farewell",
         "finished",
+        "keepsTimeLimits",
         "managed",
         "missed",
         "pins",
@@ -72,6 +76,7 @@ class Hire(Seat):
         "strikes",
         "tasks",
         "unfitness",
+        "unfitnessKind",
         "updates",
         "worker",
     )
@@ -82,6 +87,8 @@ class Hire(Seat):
         self.worker = worker
         self.ID = ID
         self.managed = bool(IManagedWorker.providedBy(worker))
+        self.unfitnessKind: type[WorkerError] = getattr(worker, "unfitnessKind", WorkerHung)
+        self.keepsTimeLimits = bool(getattr(worker, "keepsTimeLimits", False))
         self.state = HireState.JOINING
         self.ready = True
         self.exclusive = False

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from asynqueue.tasks import Task
 
-__all__ = ["IConsumer", "IManagedWorker", "IPushProducer", "IStreamConsumer", "IWorker"]
+__all__ = ["IConsumer", "IManagedWorker", "IPushProducer", "IStartedWorker", "IStreamConsumer", "IWorker"]
 
 
 def _qualificationsAreLists(worker: Any) -> None:
@@ -138,7 +138,24 @@ class IManagedWorker(IWorker):
         Give back the tasks that have not been started, and never start them.
 
         @return: A list of them, in the order in which the worker got them. They are not held any more and get no
-            outcome from this worker.
+            outcome from this worker. A worker that has to ask for them first returns what it has, and calls
+            C{task.returned()} for each of the others when it has it.
+        """
+
+
+class IStartedWorker(IManagedWorker):
+    """
+    A provider needs some time until it can take its first task, or may never come so far.
+
+    It begins to start when it gets an attendant. Until it has started, its C{capacity} is 0. When it cannot start, it
+    is unfit, and may become fit later.
+    """
+
+    unfitnessKind = Attribute("The class of the errors of calls that only this worker could run while it is unfit.")
+
+    def whenStarted() -> Deferred[None]:
+        """
+        @return: A C{Deferred} that fires when the worker can take tasks, and errbacks when it could not be started.
         """
 
 

@@ -96,6 +96,17 @@ class LookAhead:
         except Exception:  # a worker may be anybody's; what it does not give back counts as running
             self._dispatcher.log.failure("{worker} raised when tasks were recalled", worker=hire.name)
             return False
+        self._takeBack(hire, tasks)
+        return bool(tasks)
+
+    def returned(self, hire: Hire, tasks: list[Attempt]) -> None:
+        """
+        Take back what a worker gives back of itself.
+        """
+        self._takeBack(hire, tasks)
+        self._dispatcher.dispatch()
+
+    def _takeBack(self, hire: Hire, tasks: list[Attempt]) -> None:
         for task in tasks:
             if task.hire is not hire:
                 continue
@@ -110,7 +121,6 @@ class LookAhead:
                 self._dispatcher.outcomes.requeue(entry, ALONE if entry.band == ALONE else RERUN)
         if tasks:
             self._dispatcher.roomAt(hire)
-        return bool(tasks)
 
     def close(self) -> None:
         """

@@ -26,6 +26,8 @@ class CallOptions:
     @ivar consumer: What receives the iterations of a result that is an iterator, or C{None}.
     @ivar raw: Whether an iterator is returned as it is; C{None}: as the worker has it.
     @ivar returnFailure: Whether an error arrives as a C{Failure}; C{None}: as the queue has it.
+    @ivar timeLimit: Seconds from its start that the call may take until it is ended, or C{None}.
+    @ivar softTimeLimit: Seconds from its start until an exception is raised in the call, or C{None}.
     @ivar idempotent: Whether the call may be run again when it has been lost, or has timed out.
     @ivar alone: The call belongs to a worker and is not given to another: an update.
     """
@@ -36,6 +38,8 @@ class CallOptions:
     returnFailure: bool | None = None
     idempotent: bool = True
     alone: bool = False
+    timeLimit: float | None = None
+    softTimeLimit: float | None = None
 
 
 #: What applies where no option is given. Shared, so that a queued call costs no more than it must.

@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from asynqueue.deferreds.cancelling import cancelQuietly
-from asynqueue.errors import TimeoutError
+from asynqueue.errors import TimeLimitExceeded, TimeoutError
 from asynqueue.hires import HireState
 from asynqueue.verdicts import Again, Iterations, Refusal, callOf, verdict
 
@@ -187,11 +187,21 @@ class Outcomes:
 
     def timedOut(self, task: Attempt) -> None:
         """
-        End an attempt whose time is up.
+        End an attempt whose timeout has passed.
         """
+        self._giveUp(task, ("t", None))
+
+    def limitReached(self, task: Attempt, limit: float) -> None:
+        """
+        End an attempt that has used up the time limit of its call.
+        """
+        if task.entry.current is task:
+            self._giveUp(task, ("x", TimeLimitExceeded(f"{callOf(task.entry)} took longer than {limit:g} s")))
+
+    def _giveUp(self, task: Attempt, outcome: tuple[str, Any]) -> None:
         entry = task.entry
         self.abandon(task)
-        self._judge(entry, task, ("t", None))
+        self._judge(entry, task, outcome)
         self._stopWorking(task)
         self._dispatcher.dispatch()
 

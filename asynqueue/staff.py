@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from asynqueue.errors import ImplementationError, WorkerLost
 from asynqueue.hires import Hire, HireState
-from asynqueue.interfaces import IManagedWorker, IWorker
+from asynqueue.interfaces import IManagedWorker, IStartedWorker, IWorker
 from asynqueue.options import checkedSeries
 from asynqueue.verdicts import callOf
 
@@ -76,10 +76,14 @@ class Staff:
         worker.setResignator(lambda: self._resigned(hire))
         self._hires[hire.ID] = hire
         entries = [update.makeEntry() for update in self._updates if hire.isQualified(update.series)]
+        started = IStartedWorker(worker).whenStarted() if IStartedWorker.providedBy(worker) else None
         if not entries:
             self._activate(hire)
-            return succeed(hire.ID)
+            return succeed(hire.ID) if started is None else started.addCallback(lambda _: hire.ID)
         done: Deferred[int] = Deferred()
+        if started is not None:
+            # Then the updates fail, too, and say why.
+            started.addErrback(lambda failure: None)
         DeferredList(entries, fireOnOneErrback=True, consumeErrors=True).addCallbacks(
             self._updated, self._notUpdated, (hire, done), {}, (hire, done), {}
         )

@@ -349,6 +349,10 @@ class TaskQueue:
         @keyword priority: From 0 (first) to 9 (last), instead of C{niceness}: mapped linearly onto -20 … 20.
         @keyword idempotent: C{False} for a call that must not be run again once it may have been started: it errbacks
             L{WorkerLost} or L{asynqueue.errors.TimeoutError} where others are run again.
+        @keyword timeLimit: Seconds that the call may run: after that it is ended, with its child process if it has one,
+            and errbacks L{asynqueue.errors.TimeLimitExceeded}. It is not run again.
+        @keyword softTimeLimit: Seconds that the call may run until L{asynqueue.errors.SoftTimeLimitExceeded} is raised
+            in it, in a child process; elsewhere as C{timeLimit}.
         @raise TypeError: An option is unknown, or of the wrong type.
         @raise ValueError: An option has no proper value, or contradicts another.
         @see: L{call} for C{niceness}, C{series}, C{doNext}, C{doLast}, C{timeout}, C{consumer} and C{raw}.

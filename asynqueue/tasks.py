@@ -125,6 +125,12 @@ class Task:
         Report that the worker has started the task.
         """
 
+    def returned(self) -> None:
+        """
+        Report that the worker gives the task back, which it has not started and never will.
+        """
+        self.callback(("d", None))
+
     def excerpt(self) -> Task:
         """
         Return what L{asynqueue.currentCall} needs to tell of the task for as long as its result is iterated over.
@@ -295,6 +301,13 @@ class Attempt(Task):
         """
         if self.hire is not None and self._dispatcher is not None:
             self._dispatcher.lookAhead.started(self.hire, self)
+
+    def returned(self) -> None:
+        """
+        Report that the worker gives the attempt back, which it has not started and never will.
+        """
+        if self.hire is not None and self._dispatcher is not None:
+            self._dispatcher.lookAhead.returned(self.hire, [self])
 
     def callback(self, statusResult: tuple[Any, Any]) -> None:
         """

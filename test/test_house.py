@@ -78,6 +78,9 @@ PUBLIC = {
     "IterationProducer",
     "ListConsumer",
     "NullQueue",
+    "ProcessBase",
+    "ProcessQueue",
+    "ProcessWorker",
     "TaskQueue",
     "ThreadQueue",
     "ThreadWorker",
@@ -351,7 +354,7 @@ class NameTests(SynchronousTestCase):
             "asynqueue.base": ["TaskQueue", "Queue", "Priority", "LoadInfoProducer"],
             "asynqueue.tasks": ["Task", "TaskFactory", "TaskHandler", "Assignment", "AssignmentFactory"],
             "asynqueue.interfaces": ["IWorker", "IConsumer", "IPushProducer"],
-            "asynqueue.workers": ["AsyncWorker", "ThreadWorker", "IWorker"],
+            "asynqueue.workers": ["AsyncWorker", "ThreadWorker", "ProcessWorker", "IWorker"],
             "asynqueue.threads": [
                 "Consumerator",
                 "Filerator",
@@ -385,6 +388,7 @@ class NameTests(SynchronousTestCase):
             ],
             "asynqueue.info": ["Info", "InfoHolder", "hashIt", "showResult", "whichThread"],
             "asynqueue.null": ["NullQueue"],
+            "asynqueue.process": ["ProcessBase", "ProcessQueue", "ProcessWorker"],
             "asynqueue.errors": [
                 "QueueRunError",
                 "ImplementationError",

@@ -7,10 +7,12 @@ What a callable sets in it stays in it: each attempt gets a copy.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextvars import Context, ContextVar, copy_context
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.python import context as twistedContext
+
+from asynqueue.currentcall import current
 
 if TYPE_CHECKING:
     from asynqueue.tasks import Task
@@ -19,19 +21,6 @@ T = TypeVar("T")
 
 #: A captured context: contextvars, and the dictionary of C{twisted.python.context}, either C{None} where empty.
 Captured = tuple[Context | None, dict[Any, Any] | None]
-
-_currentCall: ContextVar[Task | None] = ContextVar("asynqueue.currentCall", default=None)
-
-
-def currentCall() -> Task | None:
-    """
-    Return the attempt that is running here, in the reactor's thread or any other, or C{None} outside of calls.
-
-    Of interest to a function are its attributes C{ID}, C{attempt} (1 for the first), C{series}, C{workerID}, and
-    C{cancelled}, which becomes true as soon as nobody waits for the outcome any more: the call has been cancelled, has
-    timed out or has been given up with its worker. A function that runs long in a thread looks at it now and then.
-    """
-    return _currentCall.get()
 
 
 def captureContext() -> Captured | None:
@@ -53,7 +42,7 @@ def runInContext(
     captured: Captured | None, task: Task, func: Callable[..., T], args: tuple[Any, ...], kw: Mapping[str, Any]
 ) -> T:
     """
-    Call a function in a copy of a captured context, in which L{currentCall} tells of C{task}.
+    Call a function in a copy of a captured context, in which L{asynqueue.currentCall} tells of C{task}.
     """
     if captured is None:
         return Context().run(_invoke, task, func, args, kw)
@@ -74,11 +63,11 @@ class Surroundings:
 
     def __init__(self, captured: Captured | None = None, task: Task | None = None) -> None:
         """
-        @param task: What L{currentCall} tells of, if anything.
+        @param task: What L{asynqueue.currentCall} tells of, if anything.
         """
         variables, self._inherited = (None, None) if captured is None else captured
         self._variables = Context() if variables is None else variables.copy()
-        self._variables.run(_currentCall.set, task)
+        self._variables.run(current.set, task)
 
     def run(self, func: Callable[..., T], *args: Any) -> T:
         """
@@ -97,5 +86,5 @@ class Surroundings:
 
 
 def _invoke(task: Task, func: Callable[..., T], args: tuple[Any, ...], kw: Mapping[str, Any]) -> T:
-    _currentCall.set(task)
+    current.set(task)
     return func(*args, **kw)

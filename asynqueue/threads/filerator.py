@@ -26,8 +26,8 @@ class Filerator(IterationGetter):
         >>> file.close()
         >>> await loaded
 
-    Any thread may write. The reactor's never waits, however many chunks do; another one waits while there are more than
-    16. Closed, the iteration is over with what has been written; stopped, at once.
+    Any thread may write. The reactor's never waits, however many chunks do; another one waits while there are more
+    than 16 of them. Closed, the iteration is over with what has been written; stopped, at once.
     """
 
     def __init__(self, maxThreads: int | None = None, reactor: Any = None) -> None:

@@ -1,5 +1,5 @@
 """
-Workers, by their documented names. What runs where: C{reactor} here, C{threads}, and others in packages of their own.
+Workers, by their documented names. What runs in the reactor is here, the others have packages of their own.
 """
 
 from __future__ import annotations
@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from asynqueue.interfaces import IWorker
+    from asynqueue.process.worker import ProcessWorker
     from asynqueue.threads.worker import ThreadWorker
     from asynqueue.workers.reactor import AsyncWorker
 
-__all__ = ["AsyncWorker", "IWorker", "ThreadWorker"]
+__all__ = ["AsyncWorker", "IWorker", "ProcessWorker", "ThreadWorker"]
 
 _HOMES = {
     "AsyncWorker": "asynqueue.workers.reactor",
     "IWorker": "asynqueue.interfaces",
+    "ProcessWorker": "asynqueue.process.worker",
     "ThreadWorker": "asynqueue.threads.worker",
 }
 

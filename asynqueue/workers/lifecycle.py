@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from asynqueue.options import checkedSeries
 
@@ -47,6 +48,15 @@ class Readiness:
         waiter: Deferred[None] = Deferred(self.waiters.remove)
         self.waiters.append(waiter)
         return waiter
+
+    def fail(self, failure: Failure) -> None:
+        """
+        Let all who wait now know that it has come to nothing.
+        """
+        for waiter in tuple(self.waiters):
+            if waiter in self.waiters:
+                self.waiters.remove(waiter)
+                waiter.errback(failure)
 
     def ready(self) -> None:
         """

@@ -1,0 +1,285 @@
+"""
+One child, as its parent sees it: from its start until the system has reported its end.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from typing import Any
+
+from twisted.internet.error import ProcessDone, ProcessExitedAlready
+from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
+
+from asynqueue.process import frames
+from asynqueue.process.frames import Splitter, record
+from asynqueue.process.output import OutputLines
+from asynqueue.process.page import Page
+from asynqueue.process.pipes import PipeReader, PipeWriter
+from asynqueue.process.rebuilt import failureFrom
+from asynqueue.process.starter import packSettings, start
+
+
+class Life(Enum):
+    """
+    How far a child has come::
+
+        STARTING --ready--> READY --end--> ENDING --exited--> GONE
+            |                 |                                ^
+            +---- exited -----+--------------------------------+
+    """
+
+    STARTING = "starting"
+    READY = "ready"
+    ENDING = "ending"
+    GONE = "gone"
+
+
+class Death:
+    """
+    How a child has come to its end.
+
+    @ivar exitCode: What it returned, or C{None}.
+    @ivar signal: The number of the signal that ended it, or C{None}.
+    @ivar begun: The number of the call that it had begun last.
+    @ivar lastLines: The last lines that it wrote to standard error.
+    @ivar wasExpected: Whether it had been told to end.
+    """
+
+    def __init__(
+        self,
+        reason: Failure,
+        begun: int = 0,
+        lastLines: Sequence[str] = (),
+        verdict: str = "",
+        wasExpected: bool = False,
+    ) -> None:
+        status = reason.value
+        self.exitCode: int | None = 0 if isinstance(status, ProcessDone) else getattr(status, "exitCode", None)
+        self.signal: int | None = getattr(status, "signal", None)
+        self.begun = begun
+        self.lastLines = list(lastLines)
+        self.wasExpected = wasExpected
+        self._verdict = verdict
+
+    def describe(self) -> str:
+        """
+        Return a text such as C{"was ended by signal 9 (SIGKILL)"}.
+        """
+        if self._verdict:
+            return self._verdict
+        if self.signal is not None:
+            try:
+                name = f" ({signal.Signals(self.signal).name})"
+            except ValueError:
+                name = ""
+            hint = ", perhaps by the system for want of memory" if self.signal == signal.SIGKILL else ""
+            return f"was ended by signal {self.signal}{name}{hint}"
+        return f"exited with code {self.exitCode}"
+
+
+class ChildProcess(ProcessProtocol):
+    """
+    Starts a child, talks to it and takes note of its end.
+
+    @ivar life: How far it has come.
+    @ivar pid: Its process ID, once it is started.
+    @ivar onReady: Called when it is ready for calls.
+    @ivar onRecords: Called with each list of records that it has sent.
+    @ivar onDeath: Called once with its L{Death}.
+    """
+
+    #: What ampoule's starter hands on to its caller, and nobody needs.
+    amp: Any = None
+    finished: Any = None
+
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Mapping[str, Any],
+        environment: Mapping[str, str],
+        output: OutputLines,
+        limit: int,
+    ) -> None:
+        """
+        @param settings: What it gets to know, beside what it needs to begin at all.
+        @param environment: Its environment variables.
+        @param output: Gets what it writes to standard output and standard error.
+        @param limit: How long, in bytes, what it sends of a single thing may be.
+        """
+        self.life = Life.STARTING
+        self.pid: int | None = None
+        self.onReady: Callable[[], object] = int
+        self.onRecords: Callable[[list[tuple[int, int, int, bytes]]], object] = len
+        self.onDeath: Callable[[Death], object] = id
+        self._reactor = reactor
+        self._settings = settings
+        self._environment = environment
+        self._output = output
+        self._splitter = Splitter(limit)
+        self._limit = limit
+        self._page: Page | None = None
+        self._data: PipeWriter | None = None
+        self._control: PipeWriter | None = None
+        self._outcomes: PipeReader | None = None
+        self._verdict = ""
+
+    def start(self) -> None:
+        """
+        Start it.
+
+        @raise OSError: The system cannot start it.
+        """
+        self._page = Page()
+        try:
+            start(self, self._environment)
+        except BaseException:
+            self._page.close()
+            raise
+
+    # Events of the process
+
+    def connectionMade(self) -> None:
+        """
+        Take over the pipes that carry data, and tell the child what it is to know.
+        """
+        transport: Any = self.transport
+        page = self._page
+        assert page is not None
+        self.pid = transport.pid
+        pipes = {number: os.dup(transport.pipes[number].fileno()) for number in (0, 3, 4)}
+        for descriptor in pipes.values():
+            os.set_inheritable(descriptor, False)
+        for number in pipes:
+            transport.closeChildFD(number)
+        self._control = PipeWriter(self._reactor, pipes[0])
+        self._data = PipeWriter(self._reactor, pipes[3])
+        self._outcomes = PipeReader(self._reactor, pipes[4], self._received, self._cutOff)
+        self._data.write(
+            packSettings({**self._settings, "page": page.path, "limit": self._limit, "parent": os.getpid()})
+        )
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        """
+        Take what the child writes to standard output or standard error.
+        """
+        self._output.received(childFD, data)
+
+    def processExited(self, reason: Failure) -> None:
+        """
+        Take note of the end, whoever else may still hold the child's pipes.
+        """
+        if self._outcomes is not None:
+            # What it had sent before counts.
+            self._outcomes.drain()
+        self._close()
+        page, self._page = self._page, None
+        begun = 0
+        if page is not None:
+            begun = page.begun
+            page.close()
+        wasExpected = self.life is Life.ENDING
+        self.life = Life.GONE
+        transport: Any = self.transport
+        for number in (1, 2):
+            # A grandchild may hold them open.
+            transport.closeChildFD(number)
+        _endGroup(self.pid)
+        self.onDeath(Death(reason, begun, self._output.close(), self._verdict, wasExpected))
+
+    def _close(self) -> None:
+        for pipe in (self._control, self._data, self._outcomes):
+            if pipe is not None:
+                pipe.close()
+        self._control = self._data = self._outcomes = None
+
+    def _received(self, data: bytes) -> None:
+        # Hot path, watched by `bench --only processes`.
+        try:
+            records = self._splitter.feed(data)
+        except ValueError as error:
+            self.kill(f"broke the protocol: it sent {error}")
+            return
+        if self.life is Life.STARTING and records:
+            self._started(*records.pop(0))
+        self.onRecords(records)
+
+    def _started(self, kind: int, flags: int, number: int, body: bytes) -> None:
+        """
+        Take the first record.
+        """
+        if kind == frames.READY:
+            self.life = Life.READY
+            self.onReady()
+        elif kind == frames.UNREADY:
+            self._verdict = f"could not get ready: {failureFrom(body).getErrorMessage()}"
+        else:
+            self.kill(f"broke the protocol: it sent a record of kind {kind} before it was ready")
+
+    def _cutOff(self) -> None:
+        """
+        End a child that has closed the pipe over which it reports.
+        """
+        self.kill("" if self._verdict else "closed the pipe over which it reports")
+
+    # What it is told
+
+    @property
+    def begun(self) -> int:
+        """
+        The number of the call that the child has begun last.
+        """
+        return 0 if self._page is None else self._page.begun
+
+    def send(self, data: bytes) -> None:
+        """
+        Send records.
+        """
+        # Hot path, watched by `bench --only processes`.
+        if self._data is not None:
+            self._data.write(data)
+
+    def control(self, kind: int, number: int, flags: int = 0) -> None:
+        """
+        Send a record that is for the control thread.
+        """
+        if self._control is not None:
+            self._control.write(record(kind, number, b"", flags))
+
+    def end(self) -> None:
+        """
+        Have it end when it has done what it was sent.
+        """
+        if self.life is Life.READY:
+            self.life = Life.ENDING
+            self.send(record(frames.END, 0))
+
+    def kill(self, verdict: str = "") -> None:
+        """
+        End it at once, with all that it has started in its session.
+
+        @param verdict: Why, for the error of the calls that it had.
+        """
+        if self.life is not Life.GONE and self.pid is not None:
+            self._verdict = self._verdict or verdict
+            transport: Any = self.transport
+            try:
+                transport.signalProcess("KILL")
+            except ProcessExitedAlready:
+                # It will be reported.
+                return
+
+
+def _endGroup(pid: int | None) -> None:
+    """
+    End what a child has left behind in its session.
+    """
+    if pid is not None:
+        try:
+            os.killpg(pid, signal.SIGKILL)
+        except OSError:
+            # Nothing is left, as nearly always.
+            return

@@ -1,0 +1,371 @@
+"""
+What is between a worker and one child: the calls that it has been sent, and what has come of them.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections import deque
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from asynqueue.errors import EncodeError, ResultDecodeError, WorkerError, WorkerLost
+from asynqueue.iteration.deferator import Deferator
+from asynqueue.process import frames
+from asynqueue.process.childprocess import ChildProcess, Death, Life
+from asynqueue.process.encoding import Dumps, encode
+from asynqueue.process.frames import HEADER, NUMBER, SECONDS, record
+from asynqueue.process.rebuilt import failureFrom
+from asynqueue.process.source import ChildSource
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall
+
+    from asynqueue.tasks import Task
+
+#: How long, in seconds, outcomes may be reported before the reactor gets a turn for other things.
+TURN = 0.02
+
+#: From how many bytes on something is not copied to be sent with others.
+LARGE = 1 << 16
+
+#: How long, in seconds, items of a stream may wait in the child for those after them.
+LOOK = 0.005
+
+
+class Conversation:
+    """
+    Sends calls to a child, in batches while it is busy, and reports their outcomes.
+
+    @ivar held: The tasks that the child has been sent and that have no outcome, by their numbers, which grow.
+    @ivar accepted: How many calls the child has been sent, but for those that it has given back.
+    @ivar finished: How many calls the child has finished.
+    @ivar isRetired: Whether it is sent no more calls.
+    @ivar onReported: Called each time after some records have been taken, with the number of calls that they have
+        finished, and when that began, on the monotonic clock.
+    @ivar onDeath: Called when the child is gone, before what it had been sent is given outcomes.
+    @ivar onGone: Called with the L{Death} of the child, when all that it had been sent has been given an outcome, or
+        given back.
+    @ivar times: Where times of calls are put: seconds until the result was here, and seconds in the child.
+    """
+
+    def __init__(
+        self,
+        child: ChildProcess,
+        raw: bool,
+        reactor: Any,
+        dumps: Dumps,
+        limit: int,
+        numbers: Callable[[], int],
+        times: deque[tuple[float, float]] | None,
+        variables: Sequence[str] = (),
+    ) -> None:
+        self.child = child
+        self.held: dict[int, Task] = {}
+        self.accepted = 0
+        self.finished = 0
+        self.isRetired = False
+        self.onReported: Callable[[int, float], object] = _ignore
+        self.onDeath: Callable[[], object] = int
+        self.onGone: Callable[[Death], object] = id
+        self.times = times
+        self._raw = raw
+        self._reactor = reactor
+        self._dumps = dumps
+        self._variables = variables
+        self._limit = limit
+        self._nextNumber = numbers
+        self._sent: dict[int, float] = {}
+        self._took: dict[int, float] = {}
+        self._outbox: list[bytes] = []
+        self._posting: IDelayedCall | None = None
+        self._inbox: deque[tuple[int, int, int, bytes]] = deque()
+        self._reading: IDelayedCall | None = None
+        self._look: IDelayedCall | None = None
+        self._isReading = False
+        self._isRecalling = False
+        self._streams: dict[int, ChildSource] = {}
+        self._doomed: dict[int, WorkerError] = {}
+        child.onRecords = self._received
+        child.onDeath = self._died
+
+    # To the child
+
+    @property
+    def isIdle(self) -> bool:
+        """
+        Whether the child has nothing to do, and no stream is open.
+        """
+        return not self.held and not self._streams
+
+    def accept(self, task: Task) -> None:
+        """
+        Send a call. If it cannot be pickled, that is its outcome.
+        """
+        # Hot path, watched by `bench --only processes`.
+        try:
+            body = encode(self._dumps, task, self._variables, self._limit)
+        except EncodeError as error:
+            task.callback(("x", error))
+            return
+        number = self._nextNumber()
+        isRaw = task.options.raw
+        flags = frames.RAW if (self._raw if isRaw is None else isRaw) else 0
+        if b"__main__" in body:
+            flags |= frames.MAIN
+        self.held[number] = task
+        self.accepted += 1
+        if self.times is not None:
+            self._sent[number] = monotonic()
+        isUrgent = len(self.held) == 1
+        if len(body) < LARGE:
+            self.post(record(frames.CALL, number, body, flags), isUrgent)
+        else:
+            # Copying takes its time.
+            self.post(HEADER.pack(frames.CALL, flags, number, len(body)), isUrgent)
+            self.post(body, isUrgent)
+
+    def post(self, data: bytes, isUrgent: bool) -> None:
+        """
+        Send records: now, or with others at the end of this turn if the child has something to do until then.
+        """
+        # Hot path, watched by `bench --only processes`.
+        if self._isReading:
+            self._outbox.append(data)
+        elif isUrgent and not self._outbox:
+            self.child.send(data)
+        else:
+            self._outbox.append(data)
+            if self._posting is None:
+                self._posting = self._reactor.callLater(0, self._post)
+
+    def _post(self) -> None:
+        posting, self._posting = self._posting, None
+        if posting is not None and posting.active():
+            posting.cancel()
+        if self._outbox:
+            outbox = self._outbox
+            if len(outbox) > 1 and not any(len(data) >= LARGE for data in outbox):
+                outbox = [b"".join(outbox)]
+            for data in outbox:
+                self.child.send(data)
+            self._outbox.clear()
+
+    def isRunning(self) -> bool:
+        """
+        Tell whether the child is running a call.
+        """
+        return self.child.begun in self.held
+
+    def begun(self) -> list[Task]:
+        """
+        Return the tasks that the child has begun with, and that have no outcome.
+        """
+        begun = self.child.begun
+        return [task for number, task in self.held.items() if number <= begun]
+
+    def numberOf(self, task: Task) -> int | None:
+        """
+        Return the number under which a task has been sent, or C{None}.
+        """
+        return next((number for number, each in self.held.items() if each is task), None)
+
+    def recall(self) -> None:
+        """
+        Ask the child to give back what it has not started.
+        """
+        if len(self.held) > 1 and not self._isRecalling and self.child.life is Life.READY:
+            self._isRecalling = True
+            self._post()
+            self.child.control(frames.RECALL, next(reversed(self.held)))
+
+    def interrupt(self, number: int, reason: int) -> None:
+        """
+        Interrupt a call that is running, or never start it.
+        """
+        self._post()
+        self.child.control(frames.INTERRUPT, number, reason)
+
+    def kill(self, number: int, error: WorkerError) -> None:
+        """
+        End the child for the sake of a call, which gets an error for it.
+        """
+        self._doomed[number] = error
+        self.child.kill(f"was ended for the sake of one call: {error}")
+
+    def abandon(self) -> list[Task]:
+        """
+        Give up on the child, which is about to be gone. Streams end with an error.
+
+        @return: The tasks that it had been sent and that have no outcome.
+        """
+        tasks = list(self.held.values())
+        self.held.clear()
+        self.close()
+        self._endStreams("was given up with its worker")
+        return tasks
+
+    def _endStreams(self, how: str) -> None:
+        streams, self._streams = self._streams, {}
+        for source in streams.values():
+            source.lost(WorkerLost(f"{source!r} was cut off after {source.delivered} items: its child {how}"))
+
+    def watch(self, source: ChildSource) -> None:
+        """
+        Have the child send after a while what there is of a stream that somebody waits for.
+        """
+        if self._look is None:
+            self._look = self._reactor.callLater(LOOK, self._flushStreams)
+
+    def _flushStreams(self) -> None:
+        self._look = None
+        waited = [source for source in self._streams.values() if source.isWaitedFor]
+        for source in waited:
+            self.child.control(frames.FLUSH, source.number)
+        if waited:
+            # Once is enough for what is there now; the next look is for what has come since.
+            self._look = self._reactor.callLater(10 * LOOK, self._flushStreams)
+
+    def close(self) -> None:
+        """
+        Take no more notice of what the child sends.
+        """
+        for each in (self._posting, self._reading, self._look):
+            if each is not None and each.active():
+                each.cancel()
+        self._posting = self._reading = self._look = None
+        self._inbox.clear()
+        self._outbox.clear()
+
+    # From the child
+
+    def _received(self, records: list[tuple[int, int, int, bytes]]) -> None:
+        # Hot path, watched by `bench --only processes`.
+        self._inbox.extend(records)
+        if self._reading is None and not self._isReading:
+            self._readOn()
+
+    def _readOn(self) -> None:
+        """
+        Report outcomes, for the length of a turn.
+        """
+        # Hot path, watched by `bench --only processes`. What the outcomes lead to is sent together at the end.
+        self._reading = None
+        self._isReading = True
+        inbox = self._inbox
+        began = monotonic()
+        until = began + TURN
+        number = 0
+        try:
+            while inbox:
+                number += self._take(*inbox.popleft())
+                if monotonic() > until:
+                    break
+        finally:
+            self._isReading = False
+        self._post()
+        if inbox and self._reading is None:
+            self._reading = self._reactor.callLater(0, self._readOn)
+        self.onReported(number, began)
+
+    def _take(self, kind: int, flags: int, number: int, body: bytes) -> int:
+        """
+        Take one record.
+
+        @return: How many calls are finished with it.
+        """
+        # Hot path, watched by `bench --only processes`.
+        if kind == frames.RESULT:
+            try:
+                outcome: tuple[str, Any] = ("r", pickle.loads(body))
+            except BaseException as error:  # unpickling runs anybody's code
+                outcome = ("x", _undecodable(error))
+        elif kind == frames.NOTHING:
+            outcome = ("r", None)
+        elif kind == frames.ERROR:
+            outcome = ("e", failureFrom(body))
+        else:
+            return self._takeOther(kind, number, body)
+        task = self.held.pop(number, None)
+        if task is None:
+            return 0
+        self.finished += 1
+        if self.times is not None:
+            self._time(number)
+        task.callback(("k", None) if task.cancelled else outcome)
+        return 1
+
+    def _takeOther(self, kind: int, number: int, body: bytes) -> int:
+        if kind == frames.STREAM:
+            return self._begin(number)
+        elif kind == frames.ITEMS or kind == frames.STREAM_END:
+            source = self._streams.get(number)
+            if kind == frames.STREAM_END and source is not None:
+                del self._streams[number]
+            if source is not None:
+                source.received(kind, body)
+        elif kind == frames.RECALLED:
+            self._isRecalling = False
+            upTo = NUMBER.unpack(body)[0]
+            given = [each for each in self.held if number < each <= upTo]
+            for each in given:
+                task = self.held.pop(each, None)
+                if task is not None:
+                    self.accepted -= 1
+                    task.returned()
+        elif kind == frames.TOOK:
+            self._took[number] = SECONDS.unpack(body)[0]
+        return 0
+
+    def _begin(self, number: int) -> int:
+        """
+        Begin with the stream that is the result of a call.
+        """
+        task = self.held.pop(number, None)
+        if task is None:
+            return 0
+        self.finished += 1
+        source = self._streams[number] = ChildSource(self, number, task)
+        task.callback(("i", Deferator.over(source)))
+        return 1
+
+    def _time(self, number: int) -> None:
+        sent, took = self._sent.pop(number, None), self._took.pop(number, None)
+        if sent is not None and took is not None and self.times is not None:
+            self.times.append((monotonic() - sent, took))
+
+    def _died(self, death: Death) -> None:
+        """
+        Give all tasks an outcome, or give them back if the child had not begun with them.
+        """
+        self.close()
+        self.onDeath()
+        held, self.held = self.held, {}
+        self._endStreams(death.describe())
+        for number, task in held.items():
+            doomed = self._doomed.get(number)
+            if doomed is not None:
+                task.callback(("x", doomed))
+            elif task.cancelled:
+                task.callback(("k", None))
+            elif number <= death.begun:
+                task.callback(("l", _lossText(death)))
+            else:
+                task.returned()
+        self.onGone(death)
+
+
+def _ignore(number: int, began: float) -> None:
+    return
+
+
+def _lossText(death: Death) -> str:
+    lines = "".join(f"\n  stderr: {line}" for line in death.lastLines[-5:])
+    return f"its child {death.describe()}{lines}"
+
+
+def _undecodable(error: BaseException) -> ResultDecodeError:
+    wrapped = ResultDecodeError(f"the result could not be unpickled: {type(error).__name__}: {str(error)[:1000]}")
+    wrapped.__cause__ = error
+    return wrapped

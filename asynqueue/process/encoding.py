@@ -1,0 +1,146 @@
+"""
+Calls on their way to a child, pickled; and what of a call cannot be.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from asynqueue.callinfo import safeRepr
+from asynqueue.errors import EncodeError, PayloadTooLarge
+from asynqueue.process.variables import valuesIn
+
+if TYPE_CHECKING:
+    from asynqueue.tasks import Task
+
+#: How deep the search for what cannot be pickled goes.
+DEPTH = 8
+
+#: How many members of a container it looks at.
+MEMBERS = 1000
+
+Dumps = Callable[[Any], bytes]
+
+
+def standardDumps(obj: Any) -> bytes:
+    """
+    Pickle an object with the standard pickler.
+    """
+    return pickle.dumps(obj, 5)
+
+
+def picklerOf(name: str | None) -> Dumps:
+    """
+    Return the function that pickles, by its name: C{"pickle"}, or C{"cloudpickle"}, which must be installed.
+
+    @raise ValueError: There is none of that name.
+    @raise ImportError: It is not installed.
+    """
+    if name in (None, "pickle"):
+        return standardDumps
+    if name == "cloudpickle":
+        try:
+            from cloudpickle import dumps
+        except ImportError:
+            raise ImportError(
+                "pickler='cloudpickle' needs the package cloudpickle: install asynqueue[cloudpickle]"
+            ) from None
+        return lambda obj: bytes(dumps(obj, 5))
+    raise ValueError(f"pickler must be 'pickle' or 'cloudpickle', not {name!r}")
+
+
+def encode(dumps: Dumps, task: Task, names: Sequence[str], limit: int) -> bytes:
+    """
+    Pickle a call: the function, its arguments and keywords, the ID of the call and the number of the attempt, and the
+    values of context variables, by their names.
+
+    @param names: Which context variables are to travel.
+    @param limit: How long, in bytes, the pickle may be.
+    @raise EncodeError: Something in it cannot be pickled; the message names it.
+    @raise PayloadTooLarge: It is too long.
+    """
+    # Hot path, watched by `bench --only processes`.
+    values = None
+    if names and task.context is not None:
+        values = valuesIn(task.context[0], names)
+    try:
+        data = dumps((*task.callTuple, task.ID, task.attempt, values))
+    except BaseException as error:  # pickling runs anybody's code, even a SystemExit of which ends the call only
+        raise encodeError(dumps, task.callTuple, error) from error
+    if len(data) > limit:
+        raise PayloadTooLarge(
+            f"the call takes {len(data)} bytes, and {limit} are the most that travel; see the worker's keyword 'limit'"
+        )
+    return data
+
+
+def encodeStart(dumps: Dumps, func: Callable[..., object], args: tuple[Any, ...]) -> bytes:
+    """
+    Pickle what a child is to call before its first call.
+
+    @raise EncodeError: It cannot be pickled.
+    """
+    try:
+        return dumps((func, args, {}))
+    except BaseException as error:  # pickling runs anybody's code
+        raise encodeError(dumps, (func, args, {}), error) from error
+
+
+def encodeError(
+    dumps: Dumps, callTuple: tuple[Any, tuple[Any, ...], dict[str, Any]], error: BaseException
+) -> EncodeError:
+    func, args, kw = callTuple
+    if _cannot(dumps, func):
+        where = "the callable"
+        hint = (
+            "; a child process needs a function that it can import, or a worker made with pickler='cloudpickle'"
+            if getattr(func, "__qualname__", "").rpartition(".")[2] in ("<lambda>", getattr(func, "__name__", ""))
+            else ""
+        )
+        return EncodeError(f"{where}, {safeRepr(func)}, cannot be pickled: {_said(error)}{hint}")
+    for name, part in (("args", args), ("kw", kw)):
+        if _cannot(dumps, part):
+            place, culprit = _culprit(dumps, part, name, DEPTH)
+            return EncodeError(f"{place}, {safeRepr(culprit)}, cannot be pickled: {_said(error)}")
+    return EncodeError(f"the values of its context variables cannot be pickled: {_said(error)}")
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {str(error)[:1000]}"
+    except Exception:  # a foreign __str__ may raise anything
+        return type(error).__name__
+
+
+def _cannot(dumps: Dumps, obj: Any) -> bool:
+    try:
+        dumps(obj)
+    except BaseException:  # pickling runs anybody's code
+        return True
+    return False
+
+
+def _culprit(dumps: Dumps, obj: Any, place: str, depth: int) -> tuple[str, Any]:
+    """
+    Find the smallest part of an object that cannot be pickled, as far as one can look into it.
+    """
+    if depth > 0:
+        for where, member in _members(obj, place):
+            if _cannot(dumps, member):
+                return _culprit(dumps, member, where, depth - 1)
+    return place, obj
+
+
+def _members(obj: Any, place: str) -> list[tuple[str, Any]]:
+    if isinstance(obj, Mapping):
+        return [(f"{place}[{safeRepr(key, 100)}]", value) for key, value in list(obj.items())[:MEMBERS]]
+    if isinstance(obj, Sequence) and not isinstance(obj, str | bytes | bytearray | range | memoryview):
+        return [(f"{place}[{index}]", value) for index, value in enumerate(obj[:MEMBERS])]
+    if isinstance(obj, set | frozenset):
+        return [(f"a member of {place}", value) for value in list(obj)[:MEMBERS]]
+    attributes = getattr(obj, "__dict__", None)
+    if isinstance(attributes, dict) and not callable(obj):
+        return [(f"{place}.{name}", value) for name, value in list(attributes.items())[:MEMBERS]]
+    return []

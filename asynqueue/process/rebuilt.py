@@ -1,0 +1,92 @@
+"""
+Exceptions that children have told of, rebuilt.
+"""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+from twisted.python.failure import Failure
+
+from asynqueue.callinfo import TRACEBACK_LIMIT, printable
+from asynqueue.errors import DecodeError, ProcessError, RemoteError, ResultEncodeError, WorkerError
+from asynqueue.failures import workerErrorOf
+
+_CIRCUMSTANCES: dict[str, tuple[type[WorkerError], str]] = {
+    "arguments": (DecodeError, "the call could not be unpickled in the child"),
+    "result": (ResultEncodeError, "the result cannot be pickled"),
+    "item": (ResultEncodeError, "an item cannot be pickled"),
+}
+
+
+def failureFrom(body: bytes) -> Failure:
+    """
+    Make the failure that a call gets whose child has told of an error. Never raises anything.
+
+    @param body: C{pickle((where, told))}, what L{asynqueue.process.told} makes of the exception and where it was: in
+        C{"arguments"}, the C{"result"} or an C{"item"}, or nowhere but in the call itself.
+    """
+    try:
+        where, told = pickle.loads(body)
+        text = printable(str(told[2]), TRACEBACK_LIMIT)
+        if where:
+            kind, what = _CIRCUMSTANCES[where]
+            error: WorkerError = kind(f"{what}: {told[0].rpartition('.')[2]}: {printable(str(told[1]), 1024)}")
+            error.remoteTraceback = text
+            return Failure(error)
+        return Failure(_workerError(told, text))
+    except Exception as error:  # what was told is a child's, and may be anything
+        broken = RemoteError(f"the child told of an error in a way that cannot be understood: {error}")
+        return Failure(broken)
+
+
+def _workerError(told: Any, text: str) -> WorkerError:
+    original = _original(told)
+    if original is None:
+        error: WorkerError = RemoteError(text)
+        error.remoteType = told[0]  # type: ignore[attr-defined]
+        error.remoteTraceback = text
+    else:
+        error = workerErrorOf(original, text, ProcessError)
+        if error is original:
+            error.remoteTraceback = error.remoteTraceback or text
+        elif isinstance(error, RemoteError):
+            error.remoteType = told[0]
+        # It was never in this process.
+        error.original = None
+    _link(error, told)
+    return error
+
+
+def _original(told: Any) -> BaseException | None:
+    """
+    Make an exception of the class of which the child has told, without calling it.
+    """
+    try:
+        kind, args, attributes = pickle.loads(told[3])
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            return None
+        original: BaseException = kind.__new__(kind, *args)
+        original.args = args
+        original.__dict__.update(attributes)
+    except Exception:  # unpickling and __new__ are anybody's code; the text serves
+        return None
+    return original
+
+
+def _link(error: BaseException, told: Any) -> None:
+    error.__cause__ = _linked(told[4])
+    error.__context__ = error.__cause__ if told[5] is None and told[4] is not None else _linked(told[5])
+    error.__suppress_context__ = bool(told[6])
+
+
+def _linked(told: Any) -> BaseException | None:
+    if told is None:
+        return None
+    error = _original(told)
+    if error is None:
+        error = RemoteError(printable(f"{told[0]}: {told[1]}", 1024))
+        error.remoteType = told[0]
+    _link(error, told)
+    return error

@@ -1,0 +1,94 @@
+"""
+Exceptions as a child tells of them: what can be made of them anew, and the text of the traceback in any case.
+
+This module is for the child, and imports nothing that a child does not need. L{asynqueue.process.rebuilt} is its
+counterpart.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+#: How long the text of a traceback may be, in characters.
+TEXT_LIMIT = 65_536
+
+#: How many exceptions are told of that belong to one: causes and contexts.
+LINKS_LIMIT = 20
+
+#: How long, in bytes, what is pickled of one exception may be.
+STATE_LIMIT = 1 << 20
+
+#: What an exception is told as: the full name of its class; its text; its traceback as text; C{pickle} of its class,
+#: arguments and attributes, or nothing if that cannot be; its cause and its context likewise, or C{None}; and whether
+#: the context is suppressed. The exceptions of a group are among its arguments.
+if TYPE_CHECKING:
+    Told = tuple[Any, ...]
+
+
+def told(error: BaseException) -> Told:
+    """
+    Tell of an exception. Never raises one.
+    """
+    return _told(error, set(), [LINKS_LIMIT], withText=True)
+
+
+def _told(error: BaseException, seen: set[int], left: list[int], withText: bool = False) -> Told:
+    seen.add(id(error))
+    left[0] -= 1
+    kind = type(error)
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    cause, context = error.__cause__, error.__context__
+    return (
+        name,
+        _safely(str, error),
+        _text(error) if withText else "",
+        _state(error),
+        _linked(cause, seen, left),
+        _linked(context, seen, left) if context is not cause else None,
+        error.__suppress_context__,
+    )
+
+
+def _linked(error: BaseException | None, seen: set[int], left: list[int]) -> Told | None:
+    if error is None or id(error) in seen or left[0] <= 0:
+        return None
+    return _told(error, seen, left)
+
+
+def _state(error: BaseException) -> bytes:
+    from pickle import dumps
+
+    try:
+        state = dumps((type(error), error.args, dict(getattr(error, "__dict__", {}))), 5)
+    except BaseException:  # what pickling an exception of anybody's raises does not matter: the text tells
+        return b""
+    return state if len(state) <= STATE_LIMIT else b""
+
+
+def _text(error: BaseException) -> str:
+    from traceback import TracebackException
+
+    try:
+        lines = TracebackException(type(error), error, error.__traceback__, limit=-100, compact=True).format()
+        parts: list[str] = []
+        length = 0
+        for line in lines:
+            parts.append(line[:TEXT_LIMIT])
+            length += len(line)
+            if length > TEXT_LIMIT:
+                parts.append("\n[cut]\n")
+                break
+        return "".join(parts)
+    except BaseException as other:  # a foreign __str__ may raise anything
+        return f"{type(error).__name__}: its traceback cannot be shown, for {type(other).__name__} was raised at that\n"
+
+
+def _safely(show: Callable[[BaseException], str], error: BaseException) -> str:
+    try:
+        shown = show(error)
+        return shown[:TEXT_LIMIT] if isinstance(shown, str) else ""
+    except BaseException:  # a foreign __str__ may raise anything
+        return ""
