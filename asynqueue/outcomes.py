@@ -107,6 +107,10 @@ class Outcomes:
                     value = verdict(entry, task, statusResult, self._dispatcher.policy)
         except Exception:  # an error policy may be anybody's; the call must be settled whatever it raises
             value = Failure()
+        if entry.current is not task and isinstance(statusResult, tuple):
+            # What has been written to a consumer meanwhile has led to the end of the call.
+            self._dispatcher.streams.drop(value)
+            return
         if isinstance(statusResult, tuple) and statusResult[:1] in _ERRORS and not isinstance(value, Failure):
             # The error policy has made a value of it.
             self._ledger.failed += 1

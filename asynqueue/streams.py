@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from asynqueue.callinfo import describeCall, safeRepr
+from asynqueue.deferreds.cancelling import cancelQuietly
 from asynqueue.errors import AsynQueueError, QueueShutdown, WorkerError, WorkerLost
 from asynqueue.hires import HireState
 from asynqueue.iteration.deferator import Deferator
@@ -139,17 +140,25 @@ class Streams:
         if options.consumer is None:
             return deferator if stream.items else []
         try:
-            return IterationProducer(deferator, options.consumer).run().addErrback(_judged, stream)
+            producer = IterationProducer(deferator, options.consumer)
+            # What is written may lead to the end of the call, which then finds what to cancel.
+            done = task.arriving = producer.deferUntilDone()
+            producer.run().addBoth(lambda _: None)
         except Exception:  # a consumer may be anybody's; its error is the caller's
+            task.arriving = None
             deferator.stop()
             return Failure()
+        return done.addErrback(_judged, stream)
 
     def drop(self, result: Any) -> None:
         """
-        Close an iterator that nobody waits for.
+        Close an iterator that nobody waits for, or what is to give one.
         """
         if isinstance(result, Deferator):
             result.stop()
+        elif isinstance(result, Deferred):
+            result.addErrback(lambda failure: None)
+            cancelQuietly(result)
         elif isIterator(result):
             Deferator(result).stop()
 

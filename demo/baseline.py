@@ -12,7 +12,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
-from demo.measure import FileReport, measureFile
+from demo.measure import measureFile
+from demo.rows import FileFindings, FileReport
 from demo.sources import Source
 
 #: For how many seconds files are measured before the reactor gets a turn, to show progress and to hear of Ctrl-C.
@@ -77,7 +78,10 @@ class OneByOne:
             started = now = self._timer()
             while len(reports) < len(self._sources) and now - started < TURN:
                 source = self._sources[len(reports)]
-                reports.append(measureFile(source.path, source.name))
+                findings = FileFindings(source.name)
+                for row in measureFile(source.path, source.name):
+                    findings.add(row)
+                reports.append(findings.report())
                 now = self._timer()
             seconds += now - started
             self._progressed(len(reports))

@@ -1,8 +1,8 @@
 """
 The call that a worker makes for each file: read it, parse it, tokenise it, measure it.
 
-L{measureFile} is an ordinary blocking function at the top level of an importable module, with arguments and a result
-that can be pickled, so that it runs on every kind of worker.
+L{measureFile} is an ordinary blocking generator function at the top level of an importable module, with arguments and
+items that can be pickled, so that it runs on every kind of worker.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from attrs import field, frozen, validators
+from attrs import frozen
 
-from demo.complexity import FunctionReport, measureTree
+from demo.complexity import measureTree
+from demo.rows import FileReport, Row
 
 #: The longest text of a problem, in characters.
 PROBLEM_LIMIT = 200
@@ -39,35 +40,6 @@ _onlyParser = threading.Lock()
 
 
 @frozen
-class FileReport:
-    """
-    What is known of one file.
-
-    @ivar name: The file's name below the root of the library.
-    @ivar lines: The number of its lines, as far as it could be read.
-    @ivar codeLines: Those with code on them, docstrings included.
-    @ivar commentLines: Those with a comment.
-    @ivar tokens: The number of its tokens, without those of layout.
-    @ivar branches: The number of branches, as L{demo.complexity} counts them.
-    @ivar functions: The number of functions and methods.
-    @ivar mostComplex: The function with the most branches, if there is any.
-    @ivar longest: The function with the most lines, if there is any.
-    @ivar problem: Why the file could not be measured, otherwise C{None}.
-    """
-
-    name: str
-    lines: int = field(default=0, validator=validators.ge(0))
-    codeLines: int = field(default=0, validator=validators.ge(0))
-    commentLines: int = field(default=0, validator=validators.ge(0))
-    tokens: int = field(default=0, validator=validators.ge(0))
-    branches: int = field(default=0, validator=validators.ge(0))
-    functions: int = field(default=0, validator=validators.ge(0))
-    mostComplex: FunctionReport | None = None
-    longest: FunctionReport | None = None
-    problem: str | None = None
-
-
-@frozen
 class TokenCounts:
     """
     The tokens of a text, and the lines that they stand on.
@@ -78,11 +50,11 @@ class TokenCounts:
     commentLines: int
 
 
-def measureFile(path: str, name: str) -> FileReport:
+def measureFile(path: str, name: str) -> Iterator[Row]:
     """
-    Measure the Python source at a path.
+    Measure the Python source at a path, and yield a row for each of its functions, and the one of the file.
 
-    A file that cannot be read, decoded, parsed or tokenised is reported like any other, with the reason as its
+    Of a file that cannot be read, decoded, parsed or tokenised, there is its own row, with the reason as its
     C{problem}; nothing is raised for it.
 
     @param path: Where the file is.
@@ -95,17 +67,20 @@ def measureFile(path: str, name: str) -> FileReport:
         found = measureTree(parseSource(text))
         counts = countTokens(text)
     except _BAD_FILE as error:
-        return FileReport(name, lines=lines, problem=describeProblem(error))
-    return FileReport(
-        name,
-        lines=lines,
-        codeLines=counts.codeLines,
-        commentLines=counts.commentLines,
-        tokens=counts.tokens,
-        branches=found.branches,
-        functions=len(found.functions),
-        mostComplex=max(found.functions, key=lambda each: (each.complexity, -each.line), default=None),
-        longest=max(found.functions, key=lambda each: (each.lines, -each.line), default=None),
+        yield Row(FileReport(name, lines=lines, problem=describeProblem(error)))
+        return
+    yield from map(Row, found.functions)
+    yield Row(
+        FileReport(
+            name,
+            lines=lines,
+            codeLines=counts.codeLines,
+            commentLines=counts.commentLines,
+            tokens=counts.tokens,
+            branches=found.branches,
+            functions=len(found.functions),
+            mostComplex=max(found.functions, key=lambda each: (each.complexity, -each.line), default=None),
+        )
     )
 
 

@@ -101,7 +101,7 @@ class Program:
         display, heartbeat = self._show("Survey", len(sources))
         try:
             async with TaskQueue(*self._settings.workers.makeWorkers([TEST_SERIES]), returnFailure=True) as queue:
-                survey = Survey(queue, sources, progressed=display.surveyed)
+                survey = Survey(queue, sources, self._reactor, progressed=display.surveyed)
                 self._stop = partial(self._stopSurvey, survey)
                 result = await survey.run()
         finally:

@@ -12,13 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from demo.baseline import Baseline
-from demo.measure import FileReport
+from demo.rows import ROWS_A_TURN, FileReport, Place
 from demo.summary import rankByBranches, summarise
 from demo.survey import SurveyResult
 from demo.tally import SeriesCount, WorkerCount
-
-#: How many of the longest functions to show, at most.
-LONGEST = 5
 
 
 def renderSurvey(result: SurveyResult, top: int) -> Iterator[RenderableType]:
@@ -35,13 +32,15 @@ def renderSurvey(result: SurveyResult, top: int) -> Iterator[RenderableType]:
     ranked = rankByBranches(result.reports)[:top]
     if ranked:
         yield complexModules(ranked)
-        yield longestFunctions(result.reports, min(top, LONGEST))
+    if result.longest:
+        yield longestFunctions(result.longest[:top])
     problems = [report for report in result.reports if report.problem is not None]
     if problems:
         yield unparsableFiles(problems)
     yield callsPerWorker(result.workers)
     yield callsPerSeries(result.series)
     yield from describeShares(result.contested)
+    yield from describeRows(result)
 
 
 def complexModules(reports: Sequence[FileReport]) -> Table:
@@ -66,17 +65,16 @@ def complexModules(reports: Sequence[FileReport]) -> Table:
     return table
 
 
-def longestFunctions(reports: Sequence[FileReport], top: int) -> Table:
+def longestFunctions(places: Sequence[Place]) -> Table:
     """
-    Tabulate the longest functions, at most one of each module.
+    Tabulate the longest functions.
     """
-    found = [(report.longest, report.name) for report in reports if report.longest is not None]
-    found.sort(key=lambda pair: (-pair[0].lines, pair[1]))
-    table = _table(f"The {_number(len(found[:top]), 'module')} with the longest functions")
-    _addNames(table, "module", "longest function")
-    _addFigures(table, "lines")
-    for function, name in found[:top]:
-        table.add_row(escape(name), escape(function.name), f"{function.lines:,}")
+    table = _table(f"The {_number(len(places), 'longest function')}")
+    _addNames(table, "module", "function")
+    _addFigures(table, "lines", "complexity")
+    for place in places:
+        function = place.function
+        table.add_row(escape(place.file), escape(function.name), f"{function.lines:,}", f"{function.complexity:,}")
     return table
 
 
@@ -132,6 +130,18 @@ def describeShares(contested: tuple[int, int]) -> Iterator[str]:
         yield (
             f"While both had files waiting, {library:,} of the library's and {tests:,} of the tests' were measured: "
             f"{library / tests:.2f} to 1. Ten steps of niceness make it 2 to 1."
+        )
+
+
+def describeRows(result: SurveyResult) -> Iterator[str]:
+    """
+    Say how the rows came.
+    """
+    if result.rows:
+        yield (
+            f"The calls are generators: {_number(result.rows, 'row')} of functions and files came from them through "
+            f"consumers that take {ROWS_A_TURN} of a file in a turn of the reactor. No generator was ever more than "
+            f"{_number(result.lead, 'row')} ahead of the one that was being taken."
         )
 
 

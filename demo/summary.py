@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from attrs import field, frozen, validators
 
-from demo.measure import FileReport
+from demo.rows import FileReport
 
 
 @frozen

@@ -1,5 +1,5 @@
 """
-The survey: one call for each file, on whatever workers the queue has.
+The survey: one call for each file, on whatever workers the queue has, and its rows through a consumer.
 
 This is the part of the demo that shows how a program uses a L{TaskQueue}. It submits all calls at once, for the order
 in which they are served is the queue's business:
@@ -8,6 +8,9 @@ in which they are served is the queue's business:
   - files of test directories are called with niceness 10 in a series of their own, so that they get half as many turns
     as the others for as long as both are waiting
   - after every so many files, a call with C{doNext} overtakes all that wait, and sums up what there is
+
+The call for a file is of a generator function. What that yields on its worker, a row for each function and one for the
+file, is written to a consumer here as it comes, and the generator goes on only as fast as the consumer takes the rows.
 
 Nothing here prints, and nothing knows what kind of workers there are.
 """
@@ -21,10 +24,12 @@ from typing import Any
 
 from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.interfaces import IReactorTime
 
 from asynqueue import TaskQueue
 from asynqueue.errors import QueueRunError, WorkerLost
-from demo.measure import FileReport, describeProblem, measureFile
+from demo.measure import describeProblem, measureFile
+from demo.rows import FileFindings, FileReport, Longest, Place, RowConsumer
 from demo.sources import Source
 from demo.summary import Summary, summarise
 from demo.tally import Lane, SeriesCount, Tally, WorkerCount
@@ -89,6 +94,9 @@ class SurveyResult:
     What a survey found, and how the work was shared out.
 
     @ivar reports: A report for every file that was dealt with, by name.
+    @ivar longest: The longest functions.
+    @ivar rows: How many rows came from the calls.
+    @ivar lead: How many rows more than had been taken a generator had made, at most.
     @ivar left: The files that were not, since the survey was interrupted.
     @ivar seconds: How long it took from the first submission to the last result.
     @ivar workers: What each worker did.
@@ -98,6 +106,9 @@ class SurveyResult:
     """
 
     reports: tuple[FileReport, ...]
+    longest: tuple[Place, ...]
+    rows: int
+    lead: int
     left: tuple[Source, ...]
     seconds: float
     workers: tuple[WorkerCount, ...]
@@ -110,11 +121,13 @@ class Survey:
     """
     Measures files through a queue, once.
 
-    Whatever happens to a single call, the survey goes on: a call that fails is a row with the reason as its problem.
+    Whatever happens to a single call, the survey goes on: of a call that fails, even in the middle of its rows, there
+    is a report with the reason as its problem, and nothing else.
 
     @param queue: A queue that is running, with workers qualified for L{TEST_SERIES}. It stays the caller's to shut
         down, but an interruption shuts it down early.
     @param sources: The files.
+    @param clock: The reactor, in whose turns rows are taken.
     @param progressed: Called after each file and each summary.
     @param grace: The seconds that running calls get to end after an interruption.
     @param timer: A clock that never steps back, in seconds.
@@ -124,6 +137,7 @@ class Survey:
         self,
         queue: TaskQueue,
         sources: Sequence[Source],
+        clock: IReactorTime,
         *,
         progressed: Callable[[Progress], object] = lambda progress: None,
         summaryEvery: int = SUMMARY_EVERY,
@@ -132,12 +146,16 @@ class Survey:
     ) -> None:
         self._queue = queue
         self._sources = tuple(sources)
+        self._clock = clock
         self._progressed = progressed
         self._summaryEvery = summaryEvery
         self._grace = grace
         self._timer = timer
         self._state = SurveyState.READY
         self._reports: list[FileReport] = []
+        self._longest = Longest()
+        self._rows = 0
+        self._lead = 0
         self._left: list[Source] = []
         self._problems = 0
         self._summary: Summary | None = None
@@ -176,6 +194,9 @@ class Survey:
         self._state = SurveyState.FINISHED
         return SurveyResult(
             reports=tuple(sorted(self._reports, key=lambda report: report.name)),
+            longest=self._longest.places(),
+            rows=self._rows,
+            lead=self._lead,
             left=tuple(sorted(self._left, key=lambda source: source.name)),
             seconds=seconds,
             workers=self._tally.workers(),
@@ -187,15 +208,22 @@ class Survey:
     async def _measure(self, source: Source, started: float) -> None:
         lane = TESTS if source.isTest else LIBRARY
         self._tally.submitted(lane)
+        findings = FileFindings(source.name)
+        rows = RowConsumer(findings, self._clock)
         try:
-            report: FileReport = await self._queue.call(
-                measureFile, source.path, source.name, niceness=lane.niceness, series=lane.series
+            await self._queue.call(
+                measureFile, source.path, source.name, niceness=lane.niceness, series=lane.series, consumer=rows
             )
+            report = findings.report()
+            self._longest.add(findings.longest.places())
         except Exception as error:  # whatever became of one call, the others go on
             if self._isLeftOver(error):
                 self._left.append(source)
                 return
             report = FileReport(source.name, problem=describeProblem(error))
+        finally:
+            self._rows += rows.number
+            self._lead = max(self._lead, rows.lead)
         self._tally.finished(lane, self._timer() - started)
         self._tally.observed(self._queue.statistics().workers)
         self._reports.append(report)

@@ -17,7 +17,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from demo.complexity import FunctionReport, TreeReport, measureTree
 from demo.measure import (
     PROBLEM_LIMIT,
-    FileReport,
     TokenCounts,
     countTokens,
     decodeSource,
@@ -25,7 +24,17 @@ from demo.measure import (
     measureFile,
     parseSource,
 )
+from demo.rows import FileReport, Row
 from demo.summary import Summary, rankByBranches, summarise
+
+
+def lastReport(path: str, name: str) -> FileReport:
+    """
+    Measure a file, and return what its last row says.
+    """
+    *_, last = measureFile(path, name)
+    assert isinstance(last.report, FileReport)
+    return last.report
 
 
 class ComplexityTests(SynchronousTestCase):
@@ -130,7 +139,7 @@ class MeasureTests(SynchronousTestCase):
         return str(path)
 
     def measure(self, data: bytes) -> FileReport:
-        report = measureFile(self.write(data), "some.py")
+        report = lastReport(self.write(data), "some.py")
         self.assertEqual(report.name, "some.py")
         self.assertEqual(pickle.loads(pickle.dumps(report)), report)
         return report
@@ -158,9 +167,32 @@ class MeasureTests(SynchronousTestCase):
                 branches=1,
                 functions=2,
                 mostComplex=FunctionReport("first", 4, 2, 2),
-                longest=FunctionReport("second", 7, 3, 1),
             ),
         )
+
+    def test_rows(self) -> None:
+        """
+        There is a row for each function, and then one for the file. They are made when they are asked for.
+        """
+        rows = measureFile(self.write(b"def one(): pass\nclass Two:\n    def two(self): return a or b\n"), "some.py")
+        first = next(rows)
+        others = list(rows)
+        reports = [row.report for row in (first, *others)]
+        self.assertCountEqual(
+            reports[:-1], [FunctionReport("one", 1, 1, 1), FunctionReport("Two.two", 3, 1, 2)], "not the functions"
+        )
+        self.assertIsInstance(reports[-1], FileReport)
+        times = [row.madeAt for row in (first, *others)]
+        self.assertEqual(times, sorted(times))
+
+    def test_rowsOfBadFile(self) -> None:
+        """
+        A file that cannot be measured has its own row, and none of functions.
+        """
+        rows = list(measureFile(self.write(b"def one(): pass\nif\n"), "some.py"))
+        self.assertEqual([type(row) for row in rows], [Row])
+        assert isinstance(rows[0].report, FileReport)
+        self.assertIn("SyntaxError", rows[0].report.problem or "")
 
     def test_lastLineOpen(self) -> None:
         """
@@ -172,12 +204,11 @@ class MeasureTests(SynchronousTestCase):
 
     def test_equals(self) -> None:
         """
-        Of functions that are equally complex and long, the first one counts.
+        Of functions that are equally complex, the first one counts.
         """
         report = self.measure(b"def one(): pass\ndef two(): pass\n")
         assert report.mostComplex is not None
-        assert report.longest is not None
-        self.assertEqual((report.mostComplex.name, report.longest.name), ("one", "one"))
+        self.assertEqual(report.mostComplex.name, "one")
 
     def test_lineEnds(self) -> None:
         for ending in (b"\n", b"\r\n", b"\r"):
@@ -226,10 +257,10 @@ class MeasureTests(SynchronousTestCase):
 
     def test_noFile(self) -> None:
         path = self.mktemp()
-        report = measureFile(path, "gone.py")
+        report = lastReport(path, "gone.py")
         self.assertIn("FileNotFoundError: No such file", report.problem or "")
         self.assertNotIn(path, report.problem or "")
-        self.assertIn("Error", measureFile(tempfile.gettempdir(), "directory.py").problem or "")
+        self.assertIn("Error", lastReport(tempfile.gettempdir(), "directory.py").problem or "")
 
     def test_warningsSilenced(self) -> None:
         """
@@ -251,7 +282,7 @@ class MeasureTests(SynchronousTestCase):
         problems: list[str | None] = []
 
         def measureOften() -> None:
-            problems.extend(measureFile(path, "some.py").problem for _ in range(50))
+            problems.extend(lastReport(path, "some.py").problem for _ in range(50))
 
         threads = [threading.Thread(target=measureOften, daemon=True) for _ in range(4)]
         for thread in threads:
@@ -279,7 +310,7 @@ class MeasureTests(SynchronousTestCase):
         """
         Whatever bytes a file has, it gets a report, and the tokens never claim more lines than there are.
         """
-        report = measureFile(self.write(data), "some.py")
+        report = lastReport(self.write(data), "some.py")
         self.assertTrue(report.problem is None or report.problem)
         self.assertLessEqual(max(report.codeLines, report.commentLines), report.lines)
 
@@ -288,7 +319,7 @@ class MeasureTests(SynchronousTestCase):
         A real file has what can be seen in it.
         """
         text = Path(__file__).read_text(encoding="utf-8")
-        report = measureFile(__file__, "self.py")
+        report = lastReport(__file__, "self.py")
         self.assertIsNone(report.problem)
         self.assertEqual(report.lines, len(text.splitlines()))
         self.assertEqual(report.functions, sum(isinstance(n, ast.FunctionDef) for n in ast.walk(parseSource(text))))

@@ -3,6 +3,7 @@ Tests for L{demo.program}: whole runs of the demo.
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -58,6 +59,7 @@ class ProgramTests(TestCase):
         self.assertIn("good.py 2 1 1 work 2", output)
         self.assertIn("1 file could not be measured", output)
         self.assertIn("AsyncWorker 1 2", output)
+        self.assertIn("3 rows of functions and files", output)
         self.assertIn("one by one", output)
 
     async def test_noSources(self) -> None:
@@ -135,6 +137,10 @@ class ProcessTests(SynchronousTestCase):
         self.assertIn("The 3 modules with the most branches", output)
         self.assertIn("ThreadWorker 1", output)
         self.assertIn("ThreadWorker 2", output)
+        self.assertRegex(output, r"[\d,]{3,} rows of functions and files came from them through consumers")
+        lead = re.search(r"more than (\d+) rows? ahead", output)
+        assert lead is not None
+        self.assertLessEqual(int(lead[1]), 16)
         self.assertIn("The survey took", output)
         self.assertIn("one by one", output)
         self.assertRegex(output, r"That is [\d.]+ times the survey's time")
@@ -169,6 +175,7 @@ class ProcessTests(SynchronousTestCase):
         self.assertLess(time.monotonic() - started, TIMEOUT / 2)
         self.assertIn("Interrupted: waiting for the calls that run", output)
         self.assertIn("with the most branches", output)
+        self.assertIn("rows of functions and files", output)
         self.assertRegex(output, r"Interrupted: [\d,]+ of [\d,]+ files were measured, [1-9][\d,]* were left\.")
         self.assertNotIn("one by one", output)
 

@@ -16,8 +16,15 @@ from demo.__main__ import main, makeParser
 from demo.baseline import Baseline
 from demo.complexity import FunctionReport
 from demo.display import ProgressDisplay
-from demo.measure import FileReport
-from demo.report import describeComparison, describeInterruption, describeShares, describeTime, renderSurvey
+from demo.report import (
+    describeComparison,
+    describeInterruption,
+    describeRows,
+    describeShares,
+    describeTime,
+    renderSurvey,
+)
+from demo.rows import ROWS_A_TURN, FileReport, Place
 from demo.sources import Source
 from demo.summary import Summary
 from demo.survey import LIBRARY, SUMMARIES, TESTS, Progress, SurveyResult
@@ -37,10 +44,15 @@ RESULT = SurveyResult(
             branches=99,
             functions=12,
             mostComplex=FunctionReport("Big.work", 5, 70, 41),
-            longest=FunctionReport("Big.talk", 90, 71, 3),
         ),
         FileReport("small.py", lines=1),
     ),
+    longest=(
+        Place(FunctionReport("Big.talk", 90, 71, 3), "big.py"),
+        Place(FunctionReport("Big.work", 5, 70, 41), "big.py"),
+    ),
+    rows=1234,
+    lead=15,
     left=(),
     seconds=2.0,
     workers=(WorkerCount(1, "ThreadWorker", 2), WorkerCount(2, "AsyncWorker", 1)),
@@ -73,7 +85,8 @@ class ReportTests(SynchronousTestCase):
         text = self.render(RESULT)
         self.row(text, "big.py 1,234 12 99 Big.work 41")
         self.row(text, "small.py 1 0 0")
-        self.row(text, "big.py Big.talk 71")
+        self.row(text, "big.py Big.talk 71 3")
+        self.row(text, "big.py Big.work 70 41")
         self.assertIn("1 file could not be measured", text)
         self.row(text, "bad.py SyntaxError: [bold]nonsense (line 3)")
         self.row(text, "ThreadWorker 1 2")
@@ -83,7 +96,10 @@ class ReportTests(SynchronousTestCase):
         self.row(text, "summaries None doNext 0 0")
 
     def test_top(self) -> None:
-        self.assertNotIn("small.py", self.render(RESULT, top=1))
+        text = self.render(RESULT, top=1)
+        self.assertNotIn("small.py", text)
+        self.assertIn("The 1 longest function ", text)
+        self.assertNotIn("70", text)
 
     def test_narrow(self) -> None:
         """
@@ -91,8 +107,8 @@ class ReportTests(SynchronousTestCase):
         """
         name = "package/" * 20 + "module.py"
         function = FunctionReport("Class." * 20 + "method", 1, 12345, 678)
-        long = FileReport(name, 1_234_567, branches=45_678, functions=23_456, mostComplex=function, longest=function)
-        text = self.render(evolve(RESULT, reports=(long,)))
+        long = FileReport(name, 1_234_567, branches=45_678, functions=23_456, mostComplex=function)
+        text = self.render(evolve(RESULT, reports=(long,), longest=(Place(function, name),)))
         for figure in ("1,234,567", "45,678", "23,456", " 678", "12,345"):
             self.assertIn(figure, text)
         self.assertLessEqual(max(len(line) for line in text.splitlines()), 80)
@@ -101,9 +117,21 @@ class ReportTests(SynchronousTestCase):
         """
         A survey that was interrupted before its first result has a report, too.
         """
-        text = self.render(evolve(RESULT, reports=(), workers=(), series=()))
+        text = self.render(evolve(RESULT, reports=(), longest=(), rows=0, lead=0, workers=(), series=()))
         self.assertIn("0 files: 0 lines", text)
         self.assertNotIn("could not be measured", text)
+        self.assertNotIn("generator", text)
+
+    def test_rows(self) -> None:
+        """
+        It is told how many rows came, and how far a generator was ahead.
+        """
+        text = " ".join(describeRows(RESULT))
+        self.assertIn(
+            f"1,234 rows of functions and files came from them through consumers that take {ROWS_A_TURN}", text
+        )
+        self.assertIn("more than 15 rows ahead", text)
+        self.assertIn("more than 1 row ahead", " ".join(describeRows(evolve(RESULT, lead=1))))
 
     def test_shares(self) -> None:
         self.assertIn("2.00 to 1", " ".join(describeShares((40, 20))))

@@ -2,6 +2,7 @@
 Tests for L{demo.survey}.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from asynqueue import AsyncWorker, TaskQueue, ThreadWorker
 from asynqueue.testing import MemoryWorker
+from demo.complexity import FunctionReport
 from demo.measure import measureFile
+from demo.rows import ROWS_A_TURN, FileReport, Row
 from demo.sources import Source, findSources
 from demo.summary import summarise
 from demo.survey import GRACE, TEST_SERIES, InterruptPolicy, Progress, Survey, SurveyResult
@@ -30,13 +33,24 @@ def makeSources(root: Path, library: int, tests: int) -> list[Source]:
     return findSources(root)
 
 
+class TurningClock(Clock):
+    """
+    A clock on which a turn of the reactor takes some time, so that each L{advance} is one turn.
+    """
+
+    turn = 0.001
+
+    def callLater(self, delay: float, callable: Any, *args: Any, **kw: Any) -> Any:
+        return super().callLater(max(delay, self.turn), callable, *args, **kw)
+
+
 class SurveyTests(SynchronousTestCase):
     """
     Tests for L{Survey} on a worker that is stepped by hand.
     """
 
     def setUp(self) -> None:
-        self.clock = Clock()
+        self.clock = TurningClock()
         self.worker = MemoryWorker([TEST_SERIES])
         self.queue = TaskQueue(self.worker, returnFailure=True, reactor=self.clock)
         self.progress: list[Progress] = []
@@ -47,7 +61,9 @@ class SurveyTests(SynchronousTestCase):
         self.successResultOf(ended)
 
     def begin(self, sources: list[Source], **keywords: Any) -> tuple[Survey, "Deferred[SurveyResult]"]:
-        survey = Survey(self.queue, sources, progressed=self.progress.append, timer=self.clock.seconds, **keywords)
+        survey = Survey(
+            self.queue, sources, self.clock, progressed=self.progress.append, timer=self.clock.seconds, **keywords
+        )
         return survey, survey.run()
 
     def step(self, times: int = 1000) -> None:
@@ -80,6 +96,7 @@ class SurveyTests(SynchronousTestCase):
             [(each.lane.name, each.submitted, each.finished) for each in result.series],
             [("library", 6, 6), ("tests", 3, 3), ("summaries", 0, 0)],
         )
+        self.assertEqual((result.rows, len(result.longest)), (18, 5))
         self.assertEqual(result.seconds, 8)
         self.assertEqual(max(each.lastAfter for each in result.series), 8)
 
@@ -155,6 +172,92 @@ class SurveyTests(SynchronousTestCase):
         self.assertEqual([report.problem is None for report in result.reports], [True, False, True])
         self.assertIn("the worker is unwell", result.reports[1].problem or "")
         self.assertEqual(result.left, ())
+
+    def test_failedInTheMiddle(self) -> None:
+        """
+        A call that fails after some of its rows is a report of a problem, and of its functions nothing is kept.
+        """
+
+        def rows() -> Iterator[Row]:
+            yield Row(FunctionReport("work", 1, 100, 1))
+            raise RuntimeError("the generator is unwell")
+
+        _, running = self.begin(makeSources(Path(self.mktemp()), 3, 0))
+        self.step(1)
+        self.worker.report("i", rows())
+        self.step()
+        result = self.successResultOf(running)
+        self.assertEqual([report.problem is None for report in result.reports], [True, False, True])
+        self.assertIn("the generator is unwell", result.reports[1].problem or "")
+        self.assertEqual((result.rows, result.left), (5, ()))
+        self.assertEqual({place.function.lines for place in result.longest}, {2})
+
+    def test_endsInTheMiddle(self) -> None:
+        """
+        So is one whose rows stop before that of the file.
+        """
+        _, running = self.begin(makeSources(Path(self.mktemp()), 1, 0))
+        self.worker.report("i", iter([Row(FunctionReport("work", 1, 100, 1))]))
+        result = self.successResultOf(running)
+        self.assertIn("ended without the one of the file", result.reports[0].problem or "")
+        self.assertEqual((result.rows, result.longest), (1, ()))
+
+    def test_pace(self) -> None:
+        """
+        The generator of a file does not go on while its consumer has had enough of this turn.
+        """
+        made: list[Row] = []
+
+        def rows() -> Iterator[Row]:
+            for number in range(100):
+                made.append(Row(FunctionReport("work", 1 + number, 1, 1)))
+                yield made[-1]
+            yield Row(FileReport("a00.py"))
+
+        _, running = self.begin(makeSources(Path(self.mktemp()), 1, 0))
+        self.worker.report("i", rows())
+        for turn in range(1, 100 // ROWS_A_TURN):
+            self.assertGreaterEqual(len(made), turn * ROWS_A_TURN)
+            self.assertLessEqual(len(made), turn * ROWS_A_TURN + 16)
+            self.assertNoResult(running)
+            self.clock.advance(self.clock.turn)
+        self.clock.pump([self.clock.turn] * 5)
+        result = self.successResultOf(running)
+        self.assertEqual((result.rows, len(result.reports)), (101, 1))
+        self.assertLessEqual(result.lead, 16)
+
+    def endless(self) -> Iterator[Row]:
+        try:
+            while True:
+                yield Row(FunctionReport("work", 1, 100, 1))
+        finally:
+            self.closed = True
+
+    def test_interruptInTheMiddle(self) -> None:
+        """
+        A file whose rows are coming gets the grace; then its generator is closed, and it is among those that are left.
+        """
+        for policy in InterruptPolicy:
+            self.closed = False
+            survey, running = self.begin(makeSources(Path(self.mktemp()), 3, 0), grace=2)
+            self.step(1)
+            self.worker.report("i", self.endless())
+            survey.interrupt(policy)
+            if policy is InterruptPolicy.DRAIN:
+                self.worker.step()
+            self.clock.pump([0.1] * 15)
+            self.assertNoResult(running)
+            self.assertFalse(self.closed)
+            self.clock.pump([0.1] * 10)
+            result = self.successResultOf(running)
+            self.assertTrue(self.closed)
+            self.assertEqual(self.clock.getDelayedCalls(), [])
+            names = [source.name for source in result.left]
+            self.assertEqual(names, ["a01.py"] if policy is InterruptPolicy.DRAIN else ["a01.py", "a02.py"])
+            self.assertEqual({place.file for place in result.longest}, {report.name for report in result.reports})
+            self.assertGreater(result.rows, 4)
+            self.worker = MemoryWorker([TEST_SERIES])
+            self.queue = TaskQueue(self.worker, returnFailure=True, reactor=self.clock)
 
     def test_failedSummary(self) -> None:
         """
@@ -253,7 +356,7 @@ class SurveyTests(SynchronousTestCase):
         """
         An interruption before the start or after the end does nothing, and there is only one start.
         """
-        survey = Survey(self.queue, makeSources(Path(self.mktemp()), 1, 0), timer=self.clock.seconds)
+        survey = Survey(self.queue, makeSources(Path(self.mktemp()), 1, 0), self.clock, timer=self.clock.seconds)
         survey.interrupt()
         running = survey.run()
         self.step()
@@ -274,14 +377,21 @@ class RealWorkerTests(TestCase):
 
     timeout = TIMEOUT
 
+    def reactor(self) -> Any:
+        from twisted.internet import reactor
+
+        return reactor
+
     async def survey(self, *workers: Any) -> SurveyResult:
         sources = makeSources(Path(self.mktemp()), 40, 20)
         Path(sources[3].path).write_bytes(b"\0")
         async with TaskQueue(*workers, returnFailure=True) as queue:
-            result = await Survey(queue, sources, summaryEvery=10).run()
+            result = await Survey(queue, sources, self.reactor(), summaryEvery=10).run()
         self.assertEqual([report.name for report in result.reports], [source.name for source in sources])
         self.assertEqual([report.name for report in result.reports if report.problem], [sources[3].name])
-        self.assertEqual(list(result.reports), [measureFile(source.path, source.name) for source in sources])
+        rows = [list(measureFile(source.path, source.name)) for source in sources]
+        self.assertEqual(list(result.reports), [each[-1].report for each in rows])
+        self.assertEqual(result.rows, sum(map(len, rows)))
         self.assertEqual(sum(worker.finished for worker in result.workers), 60 + result.series[2].finished)
         self.assertEqual([(each.submitted, each.finished) for each in result.series], [(40, 40), (20, 20), (6, 6)])
         return result
@@ -305,8 +415,12 @@ class RealWorkerTests(TestCase):
         for source in sources:
             Path(source.path).write_text("def work():\n    return a or b\n" * 1000, encoding="utf-8")
         async with TaskQueue(*[ThreadWorker(series=[TEST_SERIES]) for _ in range(2)], returnFailure=True) as queue:
-            result = await Survey(queue, sources).run()
+            result = await Survey(queue, sources, self.reactor()).run()
         self.assertEqual([report.functions for report in result.reports], [1000] * 9)
+        self.assertEqual(result.rows, 9 * 1001)
+        self.assertGreater(result.lead, 0)
+        self.assertLessEqual(result.lead, 16)
+        self.assertEqual([place.file for place in result.longest], [sources[0].name] * 5)
         self.assertEqual(sum(worker.finished for worker in result.workers), 9)
 
     async def test_unqualified(self) -> None:
@@ -321,7 +435,7 @@ class RealWorkerTests(TestCase):
                 done.callback(None)
 
         async with TaskQueue(ThreadWorker(), returnFailure=True) as queue:
-            survey = Survey(queue, sources, progressed=progressed)
+            survey = Survey(queue, sources, self.reactor(), progressed=progressed)
             running = survey.run()
             await done
             survey.interrupt(InterruptPolicy.DRAIN)
@@ -341,7 +455,7 @@ class RealWorkerTests(TestCase):
                     if progress.done == moment:  # noqa: B023 - it is called within this turn of the loop
                         survey.interrupt()  # noqa: B023
 
-                survey = Survey(queue, sources, progressed=progressed)
+                survey = Survey(queue, sources, self.reactor(), progressed=progressed)
                 running = survey.run()
                 if moment == 0:
                     survey.interrupt()

@@ -24,6 +24,9 @@ WINDOW = 16
 #: How much memory, in bytes, items may take that are ahead: as far as C{sys.getsizeof} knows.
 MEMORY = 1 << 20
 
+#: Types of items that take next to no memory.
+SMALL = frozenset([type(None), bool, int, float])
+
 #: How long, in seconds, a batch may take, beyond which it consists of what is there by then.
 SPAN = 0.002
 
@@ -113,7 +116,8 @@ class Stepper:
                 item = step()
                 append(item)
                 number += 1
-                memory -= getsizeof(item, 0)
+                if type(item) not in SMALL:
+                    memory -= getsizeof(item, 0)
                 if number >= most or memory <= 0 or self.isAborted or monotonic() > until:
                     return Batch(items)
         except StopIteration:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from asynqueue.callinfo import safeRepr
 from asynqueue.errors import NotReadyError
@@ -134,7 +134,13 @@ class Deferator:
 
         @raise NotReadyError: The last one has not fired, or somebody else iterates.
         """
+        # Hot path, watched by `bench --only streams`.
         stream = self._stream
+        if len(stream.items) > 1 and self._asked is None and not stream.isClaimed:
+            there: Deferred[Any] = succeed(stream.items.popleft())
+            there.stop = self.stop  # type: ignore[attr-defined]
+            stream.delivered += 1
+            return there
         if self._asked is not None or stream.isClaimed:
             raise NotReadyError("the next item can be asked for when the one before it is there, by one reader")
         if not stream.hasMore():
