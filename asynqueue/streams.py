@@ -108,6 +108,9 @@ class Streams:
         """
         if isinstance(result, Deferred):
             return result.addCallback(lambda value: self.start(entry, task, value) if isIterator(value) else value)
+        if task.cancelled:
+            self.drop(result)
+            return None
         try:
             deferator = _deferatorOf(result, task, self._dispatcher.clock())
         except TypeError:

@@ -16,7 +16,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from asynqueue.deferreds.context import currentCall
+from asynqueue.currentcall import currentCall
 from asynqueue.errors import WorkerError
 from asynqueue.failures import ErrorText, failureOf
 from asynqueue.iteration import Deferator, isIterator

@@ -163,7 +163,7 @@ class IterationProducer:
                     break
                 elif not stream.items:
                     self._finish(stream.conclude())
-        except Exception:  # a consumer may be anybody's; its error is the caller's
+        except BaseException:  # a consumer may be anybody's; even a SystemExit of its own ends the stream only
             self._leave(Failure())
         finally:
             self._isWriting = False

@@ -236,10 +236,13 @@ class ThreadLooper:
         self._setUnfitness("")
         tasks = []
         for task in held:
+            if task in sources:
+                # It still has to be closed.
+                continue
             task.cancelled = True
             if not isinstance(task, OwnTask):
                 tasks.append(task)
-            elif task not in sources:
+            else:
                 task.lost(WorkerLost(f"{task!r} was left unfinished by its thread; it may have run"))
         self._ends.ready()
         return tasks
@@ -332,6 +335,7 @@ class ThreadLooper:
         kind = type(result)
         if kind is ThreadSource:
             self._sources.add(result)
+            result.begin()
             outcome = ("i", Deferator.over(result))
         elif kind is CoroutineType:
             outcome = self._awaited(task, outcome[0], result)

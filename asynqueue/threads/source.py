@@ -85,6 +85,12 @@ class ThreadSource(OwnTask):
         """
         return self._stepper.isClosed or self._end is not None
 
+    def begin(self) -> None:
+        """
+        Have the thread take items before anybody asks for them.
+        """
+        self._goOut()
+
     def pull(self, most: int) -> Batch | Deferred[Batch]:
         """
         Give the items that are there, or have the thread take some.
@@ -137,7 +143,7 @@ class ThreadSource(OwnTask):
             self._keeper.sourceEnded(self)
         elif self._stepper.isAborted and self._end is None:
             # It was while the thread had taken its last look.
-            self._goOut()
+            self._goOutToClose()
         if result.isLast and self._end is None:
             self._end = result
         self.lookAt()
@@ -165,4 +171,9 @@ class ThreadSource(OwnTask):
         if self.isOut:
             self._keeper.cancel(self)
         else:
-            self._goOut()
+            self._goOutToClose()
+
+    def _goOutToClose(self) -> None:
+        self._goOut()
+        # A generator's C{finally} may not return, either.
+        self._keeper.cancel(self)
