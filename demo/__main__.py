@@ -1,5 +1,5 @@
 """
-The command line of the demo: C{python -m demo --workers thread:4}.
+The command line of the demo: C{python -m demo --workers process:cores}.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def makeParser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--workers",
-        default="thread:4",
+        default="process:cores",
         metavar="KIND:COUNT",
         help=f"which workers to use, separated by commas; the kinds are {describeKinds()} (default: %(default)s)",
     )

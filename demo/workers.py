@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from attrs import frozen
 
-from asynqueue import AsyncWorker, ThreadWorker
+from asynqueue import AsyncWorker, ProcessWorker, ThreadWorker
 from asynqueue.interfaces import IWorker
 
 #: How many workers of one kind a choice may ask for.
@@ -87,10 +87,18 @@ def _compareAsync() -> str:
     return "An async worker runs its calls in the reactor's own thread, so they still happen one by one."
 
 
+def _compareProcesses() -> str:
+    return (
+        f"Child processes compute side by side, on the {ProcessWorker.cores()} processor cores that there are for this "
+        "program; what a call takes and gives travels between them."
+    )
+
+
 #: The kinds by name. A new kind is a new line here.
 KINDS: Mapping[str, WorkerKind] = {
     kind.name: kind
     for kind in (
+        WorkerKind("process", lambda series: ProcessWorker(series=series), "in a child process", _compareProcesses),
         WorkerKind("thread", lambda series: ThreadWorker(series=series), "in a thread", _compareThreads),
         WorkerKind("async", lambda series: AsyncWorker(series=series), "in the reactor", _compareAsync),
     )
@@ -109,7 +117,8 @@ def parseWorkers(text: str) -> WorkerChoice:
     Understand a choice of workers.
 
     @param text: C{kind:count}, or C{kind} for one worker, or several of these with commas between them:
-        C{"thread:4"}, C{"async"}, C{"thread:3,async:1"}.
+        C{"thread:4"}, C{"async"}, C{"thread:3,async:1"}. The count may be C{cores}, for as many as there are processor
+        cores.
     @raise BadWorkers: If it says anything else; the error names the valid kinds.
     """
     return WorkerChoice(text, tuple(_parsePart(text, part.strip()) for part in text.split(",")))
@@ -123,9 +132,11 @@ def _parsePart(text: str, part: str) -> tuple[WorkerKind, int]:
         )
     if not colon:
         return KINDS[name], 1
+    if count == "cores":
+        return KINDS[name], min(ProcessWorker.cores(), MOST_WORKERS)
     if not (count.isascii() and count.isdigit() and 1 <= int(count) <= MOST_WORKERS):
         raise BadWorkers(
             f"{count!r} in {text!r} is no number of workers; after the colon comes one from 1 to {MOST_WORKERS}, "
-            f"for example {name}:4"
+            f"for example {name}:4, or 'cores'"
         )
     return KINDS[name], int(count)

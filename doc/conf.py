@@ -2,12 +2,15 @@
 Sphinx settings: the pages of this folder, with the API reference that pydoctor makes of the docstrings under C{api/}.
 """
 
+import sys
 from importlib.metadata import version as installedVersion
 from pathlib import Path
 
 from sphinx.ext.intersphinx import InventoryAdapter, missing_reference
 
 root = Path(__file__).resolve().parents[1]
+# For pydoctor, which imports the system class from there.
+sys.path.insert(0, str(root / "doc"))
 
 project = "asynqueue"
 author = "the AsynQueue contributors"
@@ -33,6 +36,7 @@ pydoctor_args = [
     f"--project-name={project}",
     f"--project-version={release}",
     f"--project-base-dir={root}",
+    "--system-class=pydoctor_system.System",
     # Types are in annotations only. Without inventories of other projects L{...} is for names of our own, and whatever
     # else there is to name (Twisted, the standard library) is C{...}.
     "--docformat=epytext",

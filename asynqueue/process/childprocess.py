@@ -19,8 +19,8 @@ from asynqueue.process.frames import Splitter, record
 from asynqueue.process.output import OutputLines
 from asynqueue.process.page import Page
 from asynqueue.process.pipes import PipeReader, PipeWriter
-from asynqueue.process.rebuilt import failureFrom
 from asynqueue.process.starter import packSettings, start
+from asynqueue.rebuilt import failureFrom
 
 
 class Life(Enum):
@@ -161,6 +161,14 @@ class ChildProcess(ProcessProtocol):
         self._data.write(
             packSettings({**self._settings, "page": page.path, "limit": self._limit, "parent": os.getpid()})
         )
+
+    def childConnectionLost(self, childFD: int) -> None:
+        """
+        Take note that Twisted has closed its own descriptor of a pipe: it lets writes to the pipe block before it does.
+        """
+        for pipe in (self._control, self._data, self._outcomes):
+            if pipe is not None:
+                pipe.setNonBlocking()
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         """

@@ -31,9 +31,9 @@ class PipeReader:
         @param received: Called with what has come.
         @param lost: Called once when there is no more.
         """
-        os.set_blocking(descriptor, False)
         self._reactor = reactor
         self._descriptor = descriptor
+        self.setNonBlocking()
         self._received = received
         self._lost = lost
         reactor.addReader(self)
@@ -43,6 +43,13 @@ class PipeReader:
         Return the descriptor, or -1 when it is closed.
         """
         return self._descriptor
+
+    def setNonBlocking(self) -> None:
+        """
+        Never wait in reading or writing, whatever others have done to the pipe.
+        """
+        if self._descriptor >= 0:
+            os.set_blocking(self._descriptor, False)
 
     def logPrefix(self) -> str:
         """
@@ -108,9 +115,9 @@ class PipeWriter:
         """
         @param descriptor: Is closed with this object.
         """
-        os.set_blocking(descriptor, False)
         self._reactor = reactor
         self._descriptor = descriptor
+        self.setNonBlocking()
         self._parts: deque[memoryview | bytes] = deque()
         self.pending = 0
 
@@ -119,6 +126,13 @@ class PipeWriter:
         Return the descriptor, or -1 when it is closed.
         """
         return self._descriptor
+
+    def setNonBlocking(self) -> None:
+        """
+        Never wait in reading or writing, whatever others have done to the pipe.
+        """
+        if self._descriptor >= 0:
+            os.set_blocking(self._descriptor, False)
 
     def logPrefix(self) -> str:
         """
