@@ -158,6 +158,11 @@ class IStartedWorker(IManagedWorker):
         @return: A C{Deferred} that fires when the worker can take tasks, and errbacks when it could not be started.
         """
 
+    def whenGone() -> Deferred[None]:
+        """
+        @return: A C{Deferred} that fires when nothing is left of what has been started, after C{stop} or C{crash}.
+        """
+
 
 class IStreamConsumer(IConsumer):
     """

@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
+from asynqueue.mapping.verb import MapVerb
+
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
@@ -18,7 +20,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
-class OptionedQueue:
+class OptionedQueue(MapVerb):
     """
     The verbs of a queue, for calls with certain options. Made by L{asynqueue.taskqueue.TaskQueue.options}.
     """
@@ -59,3 +61,6 @@ class OptionedQueue:
         if self._options.consumer is not None:
             raise ValueError("an update cannot have a consumer")
         return self._queue._update(func, args, kw, self._place, self._options, self._ephemeral, self._sequential)
+
+    def _mapped(self) -> tuple[TaskQueue, Place, CallOptions]:
+        return self._queue, self._place, self._options

@@ -262,9 +262,19 @@ class Staff:
             task.cancelled = True
         try:
             hire.worker.crash()
+            if IStartedWorker.providedBy(hire.worker):
+                self._departing += 1
+                hire.worker.whenGone().addBoth(self._departed)
         except Exception:  # a worker may be anybody's; the queue lets go of it all the same
             self._dispatcher.log.failure("{worker} raised an exception when it was crashed", worker=hire.name)
         self._gone(hire)
+
+    def _departed(self, _: object) -> None:
+        """
+        Take note that what a crashed worker had started is gone.
+        """
+        self._departing -= 1
+        self._changed()
 
     def _gone(self, hire: Hire) -> None:
         """

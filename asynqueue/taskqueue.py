@@ -22,6 +22,7 @@ from asynqueue.errors import QueueClosed, QueueFull
 from asynqueue.explanations import explain, outstanding, statistics
 from asynqueue.handler import TaskHandler, globalClock
 from asynqueue.itemqueue import CallQueue, Queue
+from asynqueue.mapping.verb import MapVerb
 from asynqueue.optioned import OptionedQueue
 from asynqueue.options import DEFAULT_OPTIONS, RESERVED, CallOptions, checkedCount, checkedSeries, checkedTimeout
 from asynqueue.staff import Update
@@ -31,12 +32,18 @@ from asynqueue.tasks import Attempt, Task, TaskFactory, checkedCall
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IConsumer, IPushProducer, IReactorTime
 
+    from asynqueue.deferreds.context import Captured
+    from asynqueue.mapping.mapper import Mapper
+
 __all__ = ["TaskQueue"]
 
 T = TypeVar("T")
 
+#: The options of the calls of a map that has been given none.
+MAPPED = CallOptions(returnFailure=True)
 
-class TaskQueue:
+
+class TaskQueue(MapVerb):
     """
     Takes calls, orders them by niceness and series, and has them run by the workers that are attached to it.
 
@@ -98,6 +105,7 @@ class TaskQueue:
         self._pressure = BackPressure(self._dispatcher, maxPending)
         self._maxPending = maxPending
         self._spews = spew
+        self._maps: dict[Mapper, None] = {}
         for worker in workers:
             self.attachWorker(worker)
 
@@ -141,7 +149,10 @@ class TaskQueue:
         @return: Fires with the list of the tasks that workers left unfinished, when the workers are gone.
         """
         deadline = checkedTimeout(deadline, "deadline")
-        return self._closing.shutdown(drain, self.timeout if deadline is None else deadline)
+        done = self._closing.shutdown(drain, self.timeout if deadline is None else deadline)
+        for mapper in tuple(self._maps):
+            mapper.queueClosed()
+        return done
 
     async def __aenter__(self) -> TaskQueue:
         """
@@ -258,6 +269,7 @@ class TaskQueue:
         series: Hashable,
         band: int,
         options: CallOptions,
+        capture: Callable[[], Captured | None] = captureContext,
     ) -> Deferred[Any]:
         # Hot path, watched by `bench --only reactor`. A text is the name of a remote function, for a wire worker.
         if not callable(func) and not isinstance(func, str):
@@ -270,7 +282,7 @@ class TaskQueue:
             dispatcher.ledger.refused += 1
             return fail(QueueFull(f"the call was not queued: {self._maxPending} calls wait already"))
         entry: CallDeferred[Any] = CallDeferred(
-            dispatcher, self._nextID(), func, args, kw or None, series, band, options, captureContext()
+            dispatcher, self._nextID(), func, args, kw or None, series, band, options, capture()
         )
         if self._spews:
             self._policy.watch(entry)
@@ -278,6 +290,9 @@ class TaskQueue:
         if self._maxPending is not None:
             self._pressure.grown()
         return entry
+
+    def _mapped(self) -> tuple[TaskQueue, Place, CallOptions]:
+        return self, Place(), MAPPED
 
     def newTask(self, func: Callable[..., Any], args: Any, kw: dict[str, Any]) -> Task:
         """
@@ -340,7 +355,7 @@ class TaskQueue:
 
     def options(self, **options: Any) -> OptionedQueue:
         """
-        Return an object with the verbs C{call} and C{update} of this queue, whose calls have the given options.
+        Return an object with the verbs C{call}, C{map} and C{update} of this queue, whose calls have the given options.
 
         Its verbs leave the function all of its keywords. Errors of its calls always arrive as failures.
 

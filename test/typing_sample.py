@@ -7,8 +7,10 @@ from __future__ import annotations
 from typing import assert_type
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.python.failure import Failure
 
 from asynqueue import AsyncWorker, TaskQueue, ThreadWorker
+from asynqueue.mapping.results import MapResults
 
 
 def plain(number: int, name: str = "") -> float:
@@ -16,6 +18,13 @@ def plain(number: int, name: str = "") -> float:
     Return a value.
     """
     return number / len(name)
+
+
+def single(number: int) -> float:
+    """
+    Return a value, given one.
+    """
+    return number / 2
 
 
 def deferring(number: int) -> Deferred[str]:
@@ -47,3 +56,11 @@ async def sample() -> None:
         assert_type(urgent.call(awaiting, 1), Deferred[bytes])
         assert_type(await queue.call(plain, 1), float)
         urgent.call(plain, "no number")  # type: ignore[call-overload]
+        assert_type(queue.map(single, range(3)), MapResults[float])
+        assert_type(await queue.map(single, range(3)), list[float])
+        assert_type(queue.map(deferring, range(3), ordered=False).collect(), Deferred[list[str]])
+        assert_type(await urgent.map(awaiting, range(3), window=5), list[bytes])
+        async for number in urgent.map(single, range(3)):
+            assert_type(number, float)
+        assert_type(await urgent.map(single, range(3), onError="yield"), list[float | Failure])
+        queue.map(single, ["no number"])  # type: ignore[arg-type]

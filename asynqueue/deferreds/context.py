@@ -15,6 +15,7 @@ from twisted.python import context as twistedContext
 from asynqueue.currentcall import current
 
 if TYPE_CHECKING:
+    from asynqueue.currentcall import RunningCall
     from asynqueue.tasks import Task
 
 T = TypeVar("T")
@@ -61,7 +62,7 @@ class Surroundings:
 
     __slots__ = ("_inherited", "_variables")
 
-    def __init__(self, captured: Captured | None = None, task: Task | None = None) -> None:
+    def __init__(self, captured: Captured | None = None, task: RunningCall | None = None) -> None:
         """
         @param task: What L{asynqueue.currentCall} tells of, if anything.
         """

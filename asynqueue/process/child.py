@@ -131,9 +131,8 @@ class Child:
         self._inUser = 0
         self._interrupt: tuple[int, int] = (0, 0)
         self._isEnding = False
-        self._main: str | None = None
         self._mainThread = threading.get_ident()
-        self._page = _openPage(settings["page"])
+        self._page = openPage(settings["page"])
         self._timesCalls: bool = settings["callStats"]
 
     def run(self) -> None:
@@ -143,11 +142,12 @@ class Child:
         signal.signal(SIGNAL, self._interrupted)
         try:
             for start in self._settings["starts"]:
-                self._ensureMain()
+                if b"__main__" in start:
+                    self._ensureMain()
                 func, args, kw = pickle.loads(start)
                 func(*args, **kw)
         except BaseException as error:  # whatever the application's initializer raises, the parent is told
-            from asynqueue.process.told import told
+            from asynqueue.told import told
 
             self._write(frames.UNREADY, 0, pickle.dumps(("", told(error)), 5))
             return
@@ -286,7 +286,7 @@ class Child:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def _failed(self, number: int, error: BaseException, where: str = "") -> None:
-        from asynqueue.process.told import told
+        from asynqueue.told import told
 
         self._write(frames.ERROR, number, pickle.dumps((where, told(error)), 5))
         # What the traceback refers to is let go of now.
@@ -298,20 +298,9 @@ class Child:
 
         @raise ImportError: It cannot be loaded.
         """
-        if self._main is None:
-            from asynqueue.process.mainmodule import loadMain
+        from asynqueue.process.mainmodule import ensureMain
 
-            try:
-                loadMain(*self._settings["main"])
-                self._main = ""
-            except BaseException as error:  # the program's own code runs, and may even exit
-                self._main = f"{type(error).__name__}: {error}"
-        if self._main:
-            name, path = self._settings["main"]
-            raise ImportError(
-                f"the program's main module, {path or name}, could not be loaded in the child: {self._main}. "
-                'What starts the program must be under `if __name__ == "__main__":`'
-            )
+        ensureMain(*self._settings["main"])
 
     # Streams
 
@@ -415,7 +404,7 @@ class Child:
         if error is None:
             self._write(frames.STREAM_END, number)
         else:
-            from asynqueue.process.told import told
+            from asynqueue.told import told
 
             self._write(frames.STREAM_END, number, pickle.dumps((where, told(error)), 5))
 
@@ -482,7 +471,7 @@ class Child:
             raise CallInterrupted("the call has been cancelled")
 
 
-def _openPage(path: str) -> Any:
+def openPage(path: str) -> Any:
     """
     Map the shared page, which has no name from then on.
     """
@@ -498,6 +487,24 @@ def main(settings: dict[str, Any]) -> None:
     """
     Be a child.
     """
+    control = settle()
+    try:
+        Child(settings, control).run()
+    finally:
+        for output in (sys.stdout, sys.stderr):
+            try:
+                output.flush()
+            except (OSError, ValueError):
+                # The application has closed it, or the parent is gone.
+                continue
+
+
+def settle() -> int:
+    """
+    Make private what is the parent's and the child's alone, and let output be seen as it comes.
+
+    @return: The descriptor of the control pipe.
+    """
     control = _privateControl()
     for descriptor in (3, 4):
         os.set_inheritable(descriptor, False)
@@ -505,15 +512,7 @@ def main(settings: dict[str, Any]) -> None:
     outputs: list[Any] = [sys.stdout, sys.stderr]
     for output in outputs:
         output.reconfigure(line_buffering=True, errors="backslashreplace")
-    try:
-        Child(settings, control).run()
-    finally:
-        for output in outputs:
-            try:
-                output.flush()
-            except (OSError, ValueError):
-                # The application has closed it, or the parent is gone.
-                continue
+    return control
 
 
 def _privateControl() -> int:

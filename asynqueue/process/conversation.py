@@ -15,9 +15,9 @@ from asynqueue.iteration.deferator import Deferator
 from asynqueue.process import frames
 from asynqueue.process.childprocess import ChildProcess, Death, Life
 from asynqueue.process.encoding import Dumps, encode
-from asynqueue.process.frames import HEADER, NUMBER, SECONDS, record
-from asynqueue.process.rebuilt import failureFrom
+from asynqueue.process.frames import COUNT, HEADER, NUMBER, SECONDS, record
 from asynqueue.process.source import ChildSource
+from asynqueue.rebuilt import failureFrom
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
@@ -47,6 +47,7 @@ class Conversation:
     @ivar onDeath: Called when the child is gone, before what it had been sent is given outcomes.
     @ivar onGone: Called with the L{Death} of the child, when all that it had been sent has been given an outcome, or
         given back.
+    @ivar onBegun: Called when the child may hold more calls, for it has begun with some that let others be begun with.
     @ivar times: Where times of calls are put: seconds until the result was here, and seconds in the child.
     """
 
@@ -67,6 +68,7 @@ class Conversation:
         self.finished = 0
         self.isRetired = False
         self.onReported: Callable[[int, float], object] = _ignore
+        self.onBegun: Callable[[], object] = int
         self.onDeath: Callable[[], object] = int
         self.onGone: Callable[[Death], object] = id
         self.times = times
@@ -171,11 +173,27 @@ class Conversation:
         """
         return next((number for number, each in self.held.items() if each is task), None)
 
-    def recall(self) -> None:
+    def capacity(self, window: int) -> int:
+        """
+        Return how many calls the child may hold.
+
+        @param window: How many calls of those that have finished fit into a few milliseconds.
+        """
+        return window
+
+    def recall(self) -> bool:
         """
         Ask the child to give back what it has not started.
+
+        @return: Whether there is any.
         """
-        if len(self.held) > 1 and not self._isRecalling and self.child.life is Life.READY:
+        if len(self.held) <= 1:
+            return False
+        self._recall()
+        return True
+
+    def _recall(self) -> None:
+        if not self._isRecalling and self.child.life is Life.READY:
             self._isRecalling = True
             self._post()
             self.child.control(frames.RECALL, next(reversed(self.held)))
@@ -210,6 +228,18 @@ class Conversation:
         streams, self._streams = self._streams, {}
         for source in streams.values():
             source.lost(WorkerLost(f"{source!r} was cut off after {source.delivered} items: its child {how}"))
+
+    def pull(self, number: int, count: int) -> None:
+        """
+        Have the child send so many items more of a stream.
+        """
+        self.post(record(frames.PULL, number, COUNT.pack(count)), isUrgent=True)
+
+    def closeStream(self, number: int) -> None:
+        """
+        Have the child close an iterator.
+        """
+        self.post(record(frames.CLOSE, number), isUrgent=True)
 
     def watch(self, source: ChildSource) -> None:
         """

@@ -62,6 +62,8 @@ class ChildSpec:
     @ivar maxGrowth: How many times the memory that it had after its first call, or C{None}.
     @ivar maxAge: How old, in seconds, it may get, or C{None}.
     @ivar isGuarded: Whether what it has started is ended when this process is killed.
+    @ivar hasReactor: Whether it runs its calls in a reactor, many at once.
+    @ivar grace: How long, in seconds, a call in its reactor may go on when it has been cancelled.
     """
 
     environment: Mapping[str, str]
@@ -74,6 +76,8 @@ class ChildSpec:
     maxGrowth: float | None = None
     maxAge: float | None = None
     isGuarded: bool = False
+    hasReactor: bool = False
+    grace: float = 2.0
 
 
 class Family(Protocol):
@@ -86,6 +90,11 @@ class Family(Protocol):
     def reported(self, conversation: Conversation, number: int, began: float) -> None:
         """
         Take note that some calls have been given their outcomes, beginning at a time on the monotonic clock.
+        """
+
+    def begunMore(self, conversation: Conversation) -> None:
+        """
+        Take note that a child may hold more calls.
         """
 
     def childChanged(self) -> None:
@@ -103,9 +112,9 @@ class Family(Protocol):
         Return what the present child is running, as text.
         """
 
-    def allGone(self) -> None:
+    def allGone(self, lineage: Lineage) -> None:
         """
-        Take note that the last child is gone, after C{end}.
+        Take note that the last child is gone, after C{end} or C{kill}.
         """
 
 
@@ -178,17 +187,9 @@ class Lineage:
         self._restart = None
         spec = self._spec
         output = OutputLines(repr(self._family), self._family.describeRunning)
-        child = ChildProcess(self._reactor, spec.settings, spec.environment, output, spec.limit)
-        conversation = Conversation(
-            child,
-            self._family.raw,
-            self._reactor,
-            spec.dumps,
-            spec.limit,
-            self._numbers,
-            self._times,
-            spec.variables,
-        )
+        conversation = self._conversation(output)
+        child = conversation.child
+        conversation.onBegun = lambda: self._family.begunMore(conversation)
         conversation.onReported = lambda number, began: self._reported(conversation, number, began)
         conversation.onDeath = lambda: self._dying(conversation)
         conversation.onGone = lambda death: self._died(conversation, death)
@@ -204,6 +205,21 @@ class Lineage:
         self._starting = conversation
         self._all[conversation] = monotonic()
         self._timers[conversation] = self._reactor.callLater(START_LIMIT, child.kill, "took too long to get ready")
+
+    def _conversation(self, output: OutputLines) -> Conversation:
+        """
+        Return what there is to be between the worker and a child of its kind.
+        """
+        spec = self._spec
+        rest = (spec.dumps, spec.limit, self._numbers, self._times, spec.variables)
+        if spec.hasReactor:
+            # It loads AMP, and with it TLS, which takes a while.
+            from asynqueue.process.reactorconversation import ReactorChildProcess, ReactorConversation
+
+            reactorChild = ReactorChildProcess(self._reactor, spec.settings, spec.environment, output, spec.limit)
+            return ReactorConversation(reactorChild, self._family.raw, self._reactor, *rest, grace=spec.grace)
+        child = ChildProcess(self._reactor, spec.settings, spec.environment, output, spec.limit)
+        return Conversation(child, self._family.raw, self._reactor, *rest)
 
     def _ready(self, conversation: Conversation) -> None:
         """
@@ -362,7 +378,7 @@ class Lineage:
             self._family.childChanged()
         if self._isEnding and not self._all:
             self._stopAll()
-            self._family.allGone()
+            self._family.allGone(self)
 
     def _failed(self, reason: str, lastLines: list[str] | None = None) -> None:
         """
@@ -388,7 +404,7 @@ class Lineage:
             self._endIfDone(conversation)
         if not self._all:
             self._stopAll()
-            self._family.allGone()
+            self._family.allGone(self)
 
     def kill(self) -> list[Conversation]:
         """
@@ -402,6 +418,8 @@ class Lineage:
         for conversation in conversations:
             conversation.child.kill("was given up with its worker")
         self.current = None
+        if not conversations:
+            self._family.allGone(self)
         return conversations
 
     def _stopAll(self) -> None:

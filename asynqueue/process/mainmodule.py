@@ -12,6 +12,30 @@ import types
 NAME = "__mp_main__"
 
 
+#: Why it could not be loaded, or an empty text; C{None} as long as nobody has tried.
+_failure: str | None = None
+
+
+def ensureMain(name: str, path: str) -> None:
+    """
+    Load it, as L{loadMain} does, unless that has been done.
+
+    @raise ImportError: It cannot be loaded.
+    """
+    global _failure
+    if _failure is None:
+        try:
+            loadMain(name, path)
+            _failure = ""
+        except BaseException as error:  # the program's own code runs, and may even exit
+            _failure = f"{type(error).__name__}: {error}"
+    if _failure:
+        raise ImportError(
+            f"the program's main module, {path or name}, could not be loaded in the child: {_failure}. "
+            'What starts the program must be under `if __name__ == "__main__":`'
+        )
+
+
 def loadMain(name: str, path: str) -> None:
     """
     Load it, by its module name or else its path; if it has neither, as in an interactive session, do nothing.

@@ -4,18 +4,22 @@ A queue whose calls run in child processes.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.python.failure import Failure
 
+from asynqueue.deferreds.context import captureContext
 from asynqueue.options import CallOptions, checkedCount, checkedTimeout
 from asynqueue.process.staffing import Staffing
 from asynqueue.process.worker import ProcessWorker, cores
 from asynqueue.taskqueue import TaskQueue
 from asynqueue.tasks import Task
+
+if TYPE_CHECKING:
+    from asynqueue.deferreds.context import Captured
 
 #: The keywords of L{ProcessQueue} that are those of its workers.
 FOR_WORKERS = (
@@ -91,9 +95,10 @@ class ProcessQueue(TaskQueue):
         series: Hashable,
         band: int,
         options: CallOptions,
+        capture: Callable[[], Captured | None] = captureContext,
     ) -> Deferred[Any]:
         # Hot path, watched by `bench --only processes`.
-        submitted = super()._submit(func, args, kw, series, band, options)
+        submitted = super()._submit(func, args, kw, series, band, options, capture)
         if self._staffing is not None and self._dispatcher.isOpen:
             self._staffing.called(len(self._dispatcher.ledger.entries))
         return submitted

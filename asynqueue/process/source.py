@@ -14,8 +14,7 @@ from asynqueue.callinfo import describeCall
 from asynqueue.errors import ResultDecodeError
 from asynqueue.iteration.batches import Batch
 from asynqueue.process import frames
-from asynqueue.process.frames import COUNT, record
-from asynqueue.process.rebuilt import failureFrom
+from asynqueue.rebuilt import failureFrom
 
 if TYPE_CHECKING:
     from asynqueue.process.conversation import Conversation
@@ -91,7 +90,7 @@ class ChildSource:
         missing = self._window - self._credit
         if missing > 0 and self._end is None:
             self._credit += missing
-            self._conversation.post(record(frames.PULL, self._number, COUNT.pack(missing)), isUrgent=True)
+            self._conversation.pull(self._number, missing)
 
     def _batch(self) -> Batch:
         items, self._items = self._items, []
@@ -143,4 +142,4 @@ class ChildSource:
         if not self._isClosed and self._end is None:
             self._isClosed = True
             self._pulled = None
-            self._conversation.post(record(frames.CLOSE, self._number), isUrgent=True)
+            self._conversation.closeStream(self._number)

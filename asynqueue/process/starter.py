@@ -30,8 +30,7 @@ except OSError:
 settings = marshal.loads(read(int.from_bytes(read(8), "little")))
 sys.path[:] = settings["path"]
 os.chdir(settings["cwd"])
-from asynqueue.process.child import main
-main(settings)
+__import__(settings["module"], fromlist=["main"]).main(settings)
 """
 
 

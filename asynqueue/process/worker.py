@@ -61,6 +61,9 @@ GRACE = 2.0
 #: How long, in bytes, a pickled call or result may be.
 LIMIT = 64 << 20
 
+#: How much work, in seconds, a child may hold: one of its calls always waits for the next.
+TARGET = 0.004
+
 #: How long, in seconds, between two looks at what the child has begun with.
 LOOK = 0.005
 
@@ -129,6 +132,7 @@ class ProcessWorker:
         series: Sequence[Hashable] = (),
         raw: bool = False,
         callStats: bool = False,
+        useReactor: bool = False,
         *,
         reactor: Any = None,
         onStart: Callable[..., object] | None = None,
@@ -148,6 +152,8 @@ class ProcessWorker:
         @param series: What the worker is qualified for beside the series of its class, C{process} and C{local}.
         @param raw: Whether iterators are results like any other, which cannot be pickled mostly.
         @param callStats: Whether L{stats} keeps the times of calls.
+        @param useReactor: Whether children run their calls in a reactor, in which a call may return a Deferred or a
+            coroutine, and as many as 64 go on at once.
         @param reactor: The global reactor, which is taken anyway: children cannot be started by any other.
         @param onStart: Called in each child before its first call, with C{onStartArgs}. A child in which it raises an
             exception is not used.
@@ -190,7 +196,12 @@ class ProcessWorker:
         self._times: deque[tuple[float, float]] | None = deque(maxlen=TIMES) if callStats else None
         self._spec = ChildSpec(
             os.environ if environment is None else dict(environment),
-            {"callStats": bool(callStats), "starts": starts, "main": mainOf()},
+            {
+                "callStats": bool(callStats),
+                "starts": starts,
+                "main": mainOf(),
+                "module": f"asynqueue.process.{'reactorchild' if useReactor else 'child'}",
+            },
             dumps,
             limit,
             variables,
@@ -199,9 +210,11 @@ class ProcessWorker:
             maxGrowth,
             maxAge,
             bool(guard),
+            bool(useReactor),
+            self._grace,
         )
         self._numbers = count(1).__next__
-        self._window = Window()
+        self._window = Window(TARGET)
         self._lineage: Lineage | None = None
         self._busySince: float | None = None
         self._untold: dict[Task, None] = {}
@@ -210,6 +223,8 @@ class ProcessWorker:
         self._readiness = Readiness()
         self._starts = Readiness()
         self._ends = Readiness()
+        self._gone = Readiness()
+        self._lineages: set[Lineage] = set()
         self._attendant: Callable[[], object] | None = None
 
     def __repr__(self) -> str:
@@ -239,7 +254,7 @@ class ProcessWorker:
         lineage = self._lineage
         if lineage is None or lineage.current is None:
             return 0
-        return min(self._window.size, len(lineage.current.held) + lineage.room)
+        return min(lineage.current.capacity(self._window.size), len(lineage.current.held) + lineage.room)
 
     @property
     def tasks(self) -> list[Task]:
@@ -310,6 +325,7 @@ class ProcessWorker:
         self._reactor = reactor
         if self._lineage is None:
             self._lineage = Lineage(reactor, self._spec, self, self._numbers, self._times)
+            self._lineages.add(self._lineage)
         self._lineage.begin()
 
     def whenStarted(self) -> Deferred[None]:
@@ -440,9 +456,8 @@ class ProcessWorker:
         @return: An empty list; each task is given back when the child has replied.
         """
         current = self._current
-        if current is not None and len(current.held) > 1:
+        if current is not None and current.recall():
             self._window.stalled()
-            current.recall()
         return []
 
     def stop(self) -> Deferred[None]:
@@ -469,6 +484,15 @@ class ProcessWorker:
         self._readiness.ready()
         self._ends.ready()
         return tasks
+
+    def whenGone(self) -> Deferred[None]:
+        """
+        @return: Fires when there is no child.
+        """
+        gone = self._gone.wait()
+        if not self._lineages:
+            self._gone.ready()
+        return gone
 
     def _stopAllTimers(self) -> None:
         for task in tuple(self._timers):
@@ -500,6 +524,15 @@ class ProcessWorker:
         if self._readiness.waiters and len(conversation.held) < self.capacity:
             self._readiness.ready()
 
+    def begunMore(self, conversation: Conversation) -> None:
+        """
+        Take more tasks.
+        """
+        if conversation is self._current:
+            self._tellAttendant()
+            if self._readiness.waiters and len(conversation.held) < self.capacity:
+                self._readiness.ready()
+
     def childChanged(self) -> None:
         """
         Take tasks from a child that is ready for them, and none without.
@@ -518,12 +551,17 @@ class ProcessWorker:
         self._starts.fail(self._startError())
         self._tellAttendant()
 
-    def allGone(self) -> None:
+    def allGone(self, lineage: Lineage) -> None:
         """
         Tell those who wait for the end.
         """
-        self._stopAllTimers()
-        self._ends.ready()
+        self._lineages.discard(lineage)
+        if lineage is self._lineage:
+            self._lineage = None
+            self._stopAllTimers()
+            self._ends.ready()
+        if not self._lineages:
+            self._gone.ready()
 
     def _tellAttendant(self) -> None:
         if self._attendant is not None:

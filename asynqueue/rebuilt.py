@@ -24,11 +24,23 @@ def failureFrom(body: bytes) -> Failure:
     """
     Make the failure that a call gets whose child has told of an error. Never raises anything.
 
-    @param body: C{pickle((where, told))}, what L{asynqueue.process.told} makes of the exception and where it was: in
-        C{"arguments"}, the C{"result"} or an C{"item"}, or nowhere but in the call itself.
+    @param body: C{pickle((where, told))}, for L{rebuiltFailure}.
     """
     try:
         where, told = pickle.loads(body)
+    except Exception as error:  # what was told is a child's, and may be anything
+        return _notUnderstood(error)
+    return rebuiltFailure(where, told)
+
+
+def rebuiltFailure(where: str, told: Any) -> Failure:
+    """
+    Make the failure that a call gets whose child has told of an error. Never raises anything.
+
+    @param where: In the C{"arguments"}, the C{"result"} or an C{"item"}, or an empty text: in the call itself.
+    @param told: What L{asynqueue.told} makes of the exception.
+    """
+    try:
         text = printable(str(told[2]), TRACEBACK_LIMIT)
         if where:
             kind, what = _CIRCUMSTANCES[where]
@@ -37,8 +49,11 @@ def failureFrom(body: bytes) -> Failure:
             return Failure(error)
         return Failure(_workerError(told, text))
     except Exception as error:  # what was told is a child's, and may be anything
-        broken = RemoteError(f"the child told of an error in a way that cannot be understood: {error}")
-        return Failure(broken)
+        return _notUnderstood(error)
+
+
+def _notUnderstood(error: Exception) -> Failure:
+    return Failure(RemoteError(f"the child told of an error in a way that cannot be understood: {error}"))
 
 
 def _workerError(told: Any, text: str) -> WorkerError:

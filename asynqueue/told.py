@@ -1,7 +1,7 @@
 """
 Exceptions as a child tells of them: what can be made of them anew, and the text of the traceback in any case.
 
-This module is for the child, and imports nothing that a child does not need. L{asynqueue.process.rebuilt} is its
+This module is for the child, and imports nothing that a child does not need. L{asynqueue.rebuilt} is its
 counterpart.
 """
 

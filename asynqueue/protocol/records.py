@@ -1,0 +1,127 @@
+"""
+Records, as calls and their outcomes travel: over pipes as they are, and in AMP boxes cut to pieces.
+
+A record is a header of 14 bytes and a body::
+
+    kind    1 byte     what the record is about, below
+    flags   1 byte     of a call, below
+    number  8 bytes    which call or stream, little-endian
+    length  4 bytes    of the body, little-endian
+
+This module imports neither Twisted nor anything else that a child process does not need.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+# From the caller
+
+#: A call, whose body is what both ends have agreed upon. The number grows with each.
+CALL = 1
+
+# From the runner
+
+#: It cannot take calls: what is told of an exception.
+UNREADY = 33
+#: The result of a call.
+RESULT = 34
+#: The call returned C{None}.
+NOTHING = 35
+#: The call has failed: what is told of an exception.
+ERROR = 36
+#: Calls have been given back: those after the number, up to the one of the body, a C{NUMBER}.
+RECALLED = 37
+#: The call has returned an iterator, whose items are a stream of that number.
+STREAM = 38
+#: Items of a stream.
+ITEMS = 39
+#: The end of a stream: an empty body, or that of C{ERROR}.
+STREAM_END = 40
+#: How long the call took whose outcome follows: a C{SECONDS}.
+TOOK = 42
+#: The calls up to the number have been begun with, and some of them go on.
+BEGUN = 43
+#: The call has been cancelled, or has never been begun with for that reason.
+CANCELLED = 44
+
+# Flags of a call
+
+#: An iterator is a result like any other.
+RAW = 1
+#: Something in it is of the caller's main module.
+MAIN = 2
+
+# What a call is interrupted for
+
+#: Nobody waits for it any more.
+UNWANTED = 0
+#: It takes longer than its soft time limit.
+SOFT_LIMIT = 1
+
+HEADER = Struct("<BBQI")
+NUMBER = Struct("<Q")
+COUNT = Struct("<I")
+SECONDS = Struct("<d")
+
+_pack = HEADER.pack
+
+
+def record(kind: int, number: int, body: bytes = b"", flags: int = 0) -> bytes:
+    """
+    Return a record as it travels.
+    """
+    return _pack(kind, flags, number, len(body)) + body
+
+
+class Splitter:
+    """
+    Makes records of the bytes that come, however they are cut.
+    """
+
+    __slots__ = ("_limit", "_missing", "_parts")
+
+    def __init__(self, limit: int) -> None:
+        """
+        @param limit: How long, in bytes, a body may be.
+        """
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self._missing = 0
+
+    def feed(self, data: bytes) -> list[tuple[int, int, int, bytes]]:
+        """
+        Take some bytes.
+
+        @return: The records that are complete with them: kind, flags, number and body.
+        @raise ValueError: A record is longer than it may be.
+        """
+        # Hot path, watched by `bench --only processes`. A long record is put together once, when it is complete.
+        records: list[tuple[int, int, int, bytes]] = []
+        if self._parts:
+            self._parts.append(data)
+            self._missing -= len(data)
+            if self._missing > 0:
+                return records
+            data = b"".join(self._parts)
+            self._parts.clear()
+        size = HEADER.size
+        unpack = HEADER.unpack_from
+        start = 0
+        end = len(data)
+        missing = size - end
+        while end - start >= size:
+            kind, flags, number, length = unpack(data, start)
+            if length > self._limit:
+                raise ValueError(f"a record of kind {kind} with {length} bytes, where {self._limit} are the limit")
+            after = start + size + length
+            if after > end:
+                missing = after - end
+                break
+            records.append((kind, flags, number, data[start + size : after]))
+            start = after
+            missing = size - (end - start)
+        if start < end:
+            self._parts.append(data[start:] if start else data)
+            self._missing = missing
+        return records

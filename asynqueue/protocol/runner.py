@@ -1,0 +1,459 @@
+"""
+The end that runs calls: many at once, in the reactor.
+
+Calls are begun with in the order in which they come, at most so many at once, and for a fraction of a turn before
+outcomes are sent. One that returns a Deferred or a coroutine goes on while others are begun with.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context
+from time import monotonic, perf_counter
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.protocols import amp
+from twisted.python.failure import Failure
+
+from asynqueue.currentcall import current
+from asynqueue.deferreds.cancelling import cancelQuietly
+from asynqueue.errors import SoftTimeLimitExceeded
+from asynqueue.failures import exceptionOf
+from asynqueue.iteration.recognition import isIterator
+from asynqueue.protocol import commands, records
+from asynqueue.protocol.lanes import Incoming, Outgoing
+from asynqueue.protocol.records import NUMBER, SECONDS, Splitter, record
+from asynqueue.protocol.runnerstream import RunnerStream
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+    from asynqueue.protocol.caller import Send
+
+#: How many calls may go on at once.
+MOST = 64
+
+#: How long, in seconds, calls may be begun with before outcomes are sent and the reactor gets a turn for other things.
+TURN = 0.002
+
+
+class Call:
+    """
+    A call that has been decoded. In its context, it is what L{asynqueue.currentCall} returns.
+
+    @ivar context: Where it runs.
+    @ivar cancelled: Whether nobody waits for the outcome any more.
+    """
+
+    __slots__ = ("ID", "args", "attempt", "cancelled", "context", "func", "kw")
+
+    series = None
+
+    def __init__(
+        self, func: Callable[..., Any], args: Sequence[Any], kw: dict[str, Any], ID: int = 0, attempt: int = 1
+    ) -> None:
+        self.func = func
+        self.args = args
+        self.kw = kw
+        self.ID = ID
+        self.attempt = attempt
+        self.cancelled = False
+        self.context = Context()
+        self.context.run(current.set, self)
+
+    @property
+    def workerID(self) -> int | None:
+        """
+        Not known at this end.
+        """
+        return None
+
+    def begin(self) -> Any:
+        """
+        Call the function. A coroutine becomes a Deferred.
+        """
+        result = self.context.run(self.func, *self.args, **self.kw)
+        if type(result) is CoroutineType:
+            return self.context.run(Deferred.fromCoroutine, result)
+        return result
+
+
+class Encoding(Protocol):
+    """
+    Makes bytes of objects, and calls of bytes. Each may raise anything.
+    """
+
+    def call(self, flags: int, body: bytes) -> Call:
+        """
+        Decode a call.
+        """
+
+    def result(self, value: Any) -> bytes:
+        """
+        Encode the result of a call.
+        """
+
+    def items(self, items: list[Any]) -> bytes:
+        """
+        Encode items of a stream.
+        """
+
+    def error(self, error: BaseException, where: str) -> bytes:
+        """
+        Encode an exception. Must not raise any.
+
+        @param where: What could not be decoded or encoded for it: C{"arguments"}, C{"result"} or C{"item"}; or nothing,
+            if the call itself has raised it.
+        """
+
+
+class Running:
+    """
+    A call that goes on.
+    """
+
+    __slots__ = ("began", "call", "deferred", "flags", "isLate")
+
+    def __init__(self, call: Call, deferred: Deferred[Any], flags: int, began: float) -> None:
+        self.call = call
+        self.deferred = deferred
+        self.flags = flags
+        self.began = began
+        self.isLate = False
+
+
+class Runner:
+    """
+    Runs calls, and sends what comes of them.
+    """
+
+    def __init__(
+        self,
+        send: Send,
+        encoding: Encoding,
+        clock: IReactorTime,
+        limit: int,
+        most: int = MOST,
+        isTimed: bool = False,
+        onBegin: Callable[[int], object] = id,
+    ) -> None:
+        """
+        @param send: Sends a command of L{asynqueue.protocol.commands}, which comes first, with its arguments.
+        @param limit: How long, in bytes, a call, a result or an item may be.
+        @param most: How many calls may go on at once.
+        @param isTimed: Whether the seconds that each call takes are sent, too.
+        @param onBegin: Called with the number of each call before it is begun with.
+        """
+        self._send = send
+        self._encoding = encoding
+        self._clock = clock
+        self._limit = limit
+        self._most = most
+        self._isTimed = isTimed
+        self._onBegin = onBegin
+        self._lane = Outgoing(lambda pieces: send(commands.Outcome, records=pieces))
+        self._incoming = Incoming(lambda size: send(commands.Credit, size=size))
+        self._splitter = Splitter(limit)
+        self._calls: deque[tuple[int, int, bytes]] = deque()
+        self._running: dict[int, Running] = {}
+        self._streams: dict[int, RunnerStream] = {}
+        self._unwanted: set[int] = set()
+        self._recalledTo = 0
+        self._begun = 0
+        self._toldBegun = 0
+        self._outbox: list[bytes] = []
+        self._isWorking = False
+        self._isStopped = False
+        self._turn: IDelayedCall | None = None
+        self._flushing: IDelayedCall | None = None
+
+    def ready(self) -> None:
+        """
+        Tell that calls can be taken.
+        """
+        self._send(commands.Ready)
+
+    def refuse(self, error: BaseException) -> None:
+        """
+        Tell why no calls can be taken.
+        """
+        self._tell(records.UNREADY, 0, self._encoding.error(error, ""))
+
+    # From the caller
+
+    def received(self, pieces: Sequence[bytes]) -> None:
+        """
+        Take what has come over the lane of calls.
+
+        @raise ValueError: A call is longer than it may be.
+        """
+        # Hot path, watched by `bench --only processes`.
+        for piece in pieces:
+            for kind, flags, number, body in self._splitter.feed(piece):
+                if kind == records.CALL and number > self._recalledTo:
+                    self._calls.append((number, flags, body))
+            self._incoming.took(len(piece))
+        self._work()
+
+    def credited(self, size: int) -> None:
+        """
+        Take note of how much the caller has taken.
+        """
+        self._lane.credited(size)
+
+    def cancel(self, number: int, reason: int) -> None:
+        """
+        Cancel what a call waits for, or never begin with it.
+        """
+        running = self._running.get(number)
+        if running is not None:
+            if reason == records.SOFT_LIMIT:
+                running.isLate = True
+            else:
+                running.call.cancelled = True
+            cancelQuietly(running.deferred)
+            return
+        waiting = next((each for each in self._calls if each[0] == number), None)
+        if waiting is not None:
+            self._calls.remove(waiting)
+            self._tell(records.CANCELLED, number)
+        elif number > max(self._begun, self._recalledTo):
+            self._unwanted.add(number)
+
+    def recall(self, number: int) -> None:
+        """
+        Give back the calls up to a number that have not been begun with.
+        """
+        if number > self._begun:
+            self._recalledTo = max(self._recalledTo, number)
+            kept = [each for each in self._calls if each[0] > number]
+            self._calls.clear()
+            self._calls.extend(kept)
+            self._unwanted = {each for each in self._unwanted if each > number}
+        self._tell(records.RECALLED, self._begun, NUMBER.pack(number))
+
+    def pull(self, number: int, count: int) -> None:
+        """
+        Send so many items more of a stream.
+        """
+        stream = self._streams.get(number)
+        if stream is not None:
+            stream.pull(count)
+
+    def close(self, number: int) -> None:
+        """
+        End a stream.
+        """
+        stream = self._streams.get(number)
+        if stream is not None:
+            stream.close()
+
+    # Calls
+
+    def _work(self) -> None:
+        """
+        Begin with calls, for a fraction of a turn.
+        """
+        # Hot path, watched by `bench --only processes`.
+        if self._isWorking or self._isStopped:
+            return
+        self._isWorking = True
+        calls = self._calls
+        running = self._running
+        until = monotonic() + TURN
+        try:
+            while calls and len(running) < self._most:
+                self._begin(*calls.popleft())
+                if monotonic() > until:
+                    break
+        finally:
+            self._isWorking = False
+        self._flush()
+        self._workLater()
+
+    def _workLater(self) -> None:
+        if self._calls and self._turn is None and len(self._running) < self._most and not self._isStopped:
+            self._turn = self._clock.callLater(0, self._workOn)
+
+    def _workOn(self) -> None:
+        self._turn = None
+        self._work()
+
+    def _begin(self, number: int, flags: int, body: bytes) -> None:
+        """
+        Begin with a call.
+        """
+        # Hot path, watched by `bench --only processes`.
+        if self._unwanted and number in self._unwanted:
+            self._unwanted.discard(number)
+            self._tell(records.CANCELLED, number)
+            return
+        self._begun = number
+        self._onBegin(number)
+        began = perf_counter()
+        try:
+            call = self._encoding.call(flags, body)
+        except BaseException as error:  # decoding may run anybody's code
+            self._failed(number, error, "arguments")
+            return
+        try:
+            result = call.begin()
+        except BaseException as error:  # even a SystemExit of the call's own ends the call, not the runner
+            self._failed(number, error)
+            return
+        # An isinstance(…, Deferred) takes several times as long, since the class is an abstract base class.
+        if Deferred in type(result).__mro__:
+            self._running[number] = Running(call, result, flags, began)
+            result.addBoth(self._arrived, number)
+        else:
+            self._finished(number, flags, began, call, result)
+
+    def _arrived(self, result: Any, number: int) -> None:
+        """
+        Take what a Deferred has fired with.
+        """
+        running = self._running.pop(number)
+        if running.isLate and isinstance(result, Failure) and result.check(CancelledError):
+            result = Failure(SoftTimeLimitExceeded("the call takes longer than its soft time limit"))
+        self._finished(number, running.flags, running.began, running.call, result)
+        if not self._isWorking:
+            self._workLater()
+
+    def _finished(self, number: int, flags: int, began: float, call: Call, result: Any) -> None:
+        # Hot path, watched by `bench --only processes`.
+        if self._isTimed:
+            self._tell(records.TOOK, number, SECONDS.pack(perf_counter() - began))
+        if result is None:
+            self._tell(records.NOTHING, number)
+        elif isinstance(result, Failure):
+            if result.check(CancelledError):
+                self._tell(records.CANCELLED, number)
+            else:
+                self._failed(number, exceptionOf(result))
+        elif not flags & records.RAW and isIterator(result):
+            self._streams[number] = RunnerStream(self, number, result, call.context, self._clock)
+            self._tell(records.STREAM, number)
+        else:
+            try:
+                self._tell(records.RESULT, number, self._bounded(self._encoding.result(result), "result"))
+            except BaseException as error:  # encoding may run anybody's code
+                self._failed(number, error, "result")
+
+    def _bounded(self, body: bytes, what: str) -> bytes:
+        if len(body) > self._limit:
+            raise ValueError(f"the {what} takes {len(body)} bytes, and {self._limit} are the limit")
+        return body
+
+    def _failed(self, number: int, error: BaseException, where: str = "") -> None:
+        self._tell(records.ERROR, number, self._encoding.error(error, where))
+        # What the traceback refers to is let go of now.
+        error.__traceback__ = None
+
+    # For streams
+
+    def encodeItems(self, items: list[Any]) -> bytes:
+        """
+        Encode items of a stream. May raise anything.
+        """
+        return self._bounded(self._encoding.items(items), "item")
+
+    def sendItems(self, number: int, body: bytes) -> None:
+        """
+        Send items that have been encoded.
+        """
+        self._tell(records.ITEMS, number, body)
+
+    def streamEnded(self, number: int, error: BaseException | None, where: str = "") -> None:
+        """
+        Tell that a stream is at its end.
+        """
+        self._streams.pop(number, None)
+        self._tell(records.STREAM_END, number, b"" if error is None else self._encoding.error(error, where))
+
+    # To the caller
+
+    def _tell(self, kind: int, number: int, body: bytes = b"") -> None:
+        """
+        Send a record: at once if it is the first in this turn, otherwise with those that follow.
+        """
+        # Hot path, watched by `bench --only processes`.
+        self._outbox.append(record(kind, number, body))
+        if not self._isWorking and self._flushing is None and not self._isStopped:
+            self._flush()
+            self._flushing = self._clock.callLater(0, self._flushOn)
+
+    def _flushOn(self) -> None:
+        self._flushing = None
+        self._flush()
+
+    def _flush(self) -> None:
+        # Hot path, watched by `bench --only processes`.
+        outbox = self._outbox
+        if self._isStopped:
+            outbox.clear()
+        elif self._running and (latest := next(reversed(self._running))) > self._toldBegun:
+            outbox.append(record(records.BEGUN, latest))
+            self._toldBegun = latest
+        if outbox:
+            self._outbox = []
+            self._lane.post(outbox[0] if len(outbox) == 1 else b"".join(outbox))
+
+    def stop(self) -> None:
+        """
+        Cancel the calls that go on, close all streams, and begin with and send nothing more: the caller is gone.
+        """
+        self._isStopped = True
+        self._calls.clear()
+        for timer in (self._turn, self._flushing):
+            if timer is not None and timer.active():
+                timer.cancel()
+        self._turn = self._flushing = None
+        for number in tuple(self._running):
+            self.cancel(number, records.UNWANTED)
+        for stream in tuple(self._streams.values()):
+            stream.close()
+
+
+class RunnerEnd(amp.CommandLocator):
+    """
+    To be mixed into an AMP protocol that talks to a caller: hands on what comes.
+
+    @ivar runner: Who gets it.
+    """
+
+    runner: Runner
+
+    @commands.Run.responder
+    def _run(self, records: list[bytes]) -> dict[str, Any]:
+        self.runner.received(records)
+        return {}
+
+    @commands.Cancel.responder
+    def _cancel(self, number: int, reason: int) -> dict[str, Any]:
+        self.runner.cancel(number, reason)
+        return {}
+
+    @commands.Recall.responder
+    def _recall(self, number: int) -> dict[str, Any]:
+        self.runner.recall(number)
+        return {}
+
+    @commands.Pull.responder
+    def _pull(self, number: int, count: int) -> dict[str, Any]:
+        self.runner.pull(number, count)
+        return {}
+
+    @commands.Close.responder
+    def _close(self, number: int) -> dict[str, Any]:
+        self.runner.close(number)
+        return {}
+
+    @commands.Credit.responder
+    def _credit(self, size: int) -> dict[str, Any]:
+        self.runner.credited(size)
+        return {}

@@ -1,0 +1,254 @@
+"""
+Streams at the end that runs calls: an iterator is stepped as far as the caller gives credit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextvars import Context
+from sys import getsizeof
+from typing import TYPE_CHECKING, Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from asynqueue.failures import ErrorText, exceptionOf
+from asynqueue.iteration.batches import Batch
+from asynqueue.iteration.deferator import Deferator
+from asynqueue.iteration.sources import AsyncIteratorSource, IteratorSource
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+#: How many items are sent at once at most.
+MOST = 1024
+
+#: How much memory, in bytes, they may take together, as far as C{sys.getsizeof} knows.
+MEMORY = 1 << 20
+
+
+class Sender(Protocol):
+    """
+    The runner, as its streams know it.
+    """
+
+    def encodeItems(self, items: list[Any]) -> bytes:
+        """
+        Encode items. May raise anything.
+        """
+
+    def sendItems(self, number: int, body: bytes) -> None:
+        """
+        Send items that have been encoded.
+        """
+
+    def streamEnded(self, number: int, error: BaseException | None, where: str = "") -> None:
+        """
+        Tell that a stream is at its end.
+        """
+
+
+class Stepped:
+    """
+    An iterator that is stepped, and closed, in a context of its own.
+    """
+
+    __slots__ = ("_context", "_iterator")
+
+    def __init__(self, iterator: Iterator[Any], context: Context) -> None:
+        self._iterator = iterator
+        self._context = context
+
+    def __iter__(self) -> Stepped:
+        return self
+
+    def __next__(self) -> Any:
+        return self._context.run(next, self._iterator)
+
+    def close(self) -> None:
+        """
+        Close the iterator, if it can be.
+        """
+        close = getattr(self._iterator, "close", None)
+        if callable(close):
+            self._context.run(close)
+
+
+class Awaited:
+    """
+    An asynchronous iterator, stepped and closed in a context of its own, that tells when it has been closed.
+
+    @ivar isBusy: Whether it is being stepped or closed.
+    @ivar onClosed: Called when it has been closed.
+    """
+
+    __slots__ = ("_context", "_iterator", "isBusy", "onClosed")
+
+    def __init__(self, iterator: AsyncIterator[Any], context: Context) -> None:
+        self._iterator = iterator
+        self._context = context
+        self.isBusy = False
+        self.onClosed: Callable[[], object] = int
+
+    def __aiter__(self) -> Awaited:
+        return self
+
+    async def __anext__(self) -> Any:
+        self.isBusy = True
+        try:
+            return await self._in(self._step())
+        finally:
+            self.isBusy = False
+
+    async def _step(self) -> Any:
+        return await anext(self._iterator)
+
+    def _in(self, coroutine: Any) -> Deferred[Any]:
+        return self._context.run(Deferred.fromCoroutine, coroutine)
+
+    async def aclose(self) -> None:
+        """
+        Close the iterator, if it can be.
+        """
+        close = getattr(self._iterator, "aclose", None)
+        if callable(close):
+            self.isBusy = True
+            try:
+                await self._in(_awaited(close))
+            finally:
+                self.isBusy = False
+                self.onClosed()
+
+
+async def _awaited(close: Callable[[], Any]) -> None:
+    await close()
+
+
+class RunnerStream:
+    """
+    Sends the items of an iterator.
+    """
+
+    def __init__(self, sender: Sender, number: int, iterator: Any, context: Context, clock: IReactorTime) -> None:
+        """
+        @param number: That of the call, and of the stream.
+        @param context: Where the iterator is stepped.
+        """
+        self._sender = sender
+        self._number = number
+        self._awaited: Awaited | None = None
+        if isinstance(iterator, Deferator):
+            iterator = aiter(iterator)
+        if hasattr(type(iterator), "__next__"):
+            self._source: IteratorSource | AsyncIteratorSource = IteratorSource(Stepped(iterator, context), None, clock)
+        else:
+            self._awaited = Awaited(iterator, context)
+            self._source = AsyncIteratorSource(self._awaited, None, clock)
+        self._credit = 0
+        self._items: list[Any] = []
+        self._memory = MEMORY
+        self._isPumping = False
+        self._isPulling = False
+        self._isClosing = False
+        self._isEnded = False
+
+    def pull(self, count: int) -> None:
+        """
+        Send so many items more, when they are there.
+        """
+        self._credit += max(count, 0)
+        self._pump()
+
+    def _pump(self) -> None:
+        # Hot path, watched by `bench --only streams`.
+        if self._isPumping:
+            return
+        self._isPumping = True
+        try:
+            while self._credit > 0 and not (self._isPulling or self._isClosing or self._isEnded):
+                batch = self._source.pull(min(self._credit, MOST))
+                if isinstance(batch, Batch):
+                    self._took(batch)
+                else:
+                    self._isPulling = True
+                    batch.addCallbacks(self._arrived, self._failed)
+        finally:
+            self._isPumping = False
+        self._flush()
+
+    def _arrived(self, batch: Batch) -> None:
+        self._isPulling = False
+        if self._isClosing:
+            self._finishClosing()
+            return
+        self._took(batch)
+        self._pump()
+
+    def _failed(self, failure: Failure) -> None:
+        self._isPulling = False
+        if self._isClosing:
+            self._finishClosing()
+        else:
+            self._end(exceptionOf(failure))
+
+    def _took(self, batch: Batch) -> None:
+        self._credit -= len(batch.items)
+        self._items += batch.items
+        self._memory -= sum(getsizeof(item, 0) for item in batch.items)
+        if batch.isLast:
+            self._end(_errorOf(batch.error))
+        elif len(self._items) >= MOST or self._memory <= 0:
+            self._flush()
+
+    def _flush(self) -> None:
+        items, self._items = self._items, []
+        self._memory = MEMORY
+        if items and not self._isEnded:
+            self._sendOff(items)
+
+    def _sendOff(self, items: list[Any]) -> None:
+        try:
+            body = self._sender.encodeItems(items)
+        except BaseException as error:  # encoding may run anybody's code
+            if len(items) == 1:
+                self._source.close()
+                self._end(error, "item")
+                return
+            # Those before the one that will not travel do.
+            for item in items:
+                if not self._isEnded:
+                    self._sendOff([item])
+            return
+        self._sender.sendItems(self._number, body)
+
+    def _end(self, error: BaseException | None, where: str = "") -> None:
+        self._flush()
+        if not self._isEnded:
+            self._isEnded = True
+            self._sender.streamEnded(self._number, error, where)
+
+    def close(self) -> None:
+        """
+        Close the iterator, and tell when that is done.
+        """
+        if self._isClosing or self._isEnded:
+            return
+        self._isClosing = True
+        self._items.clear()
+        if self._awaited is not None:
+            self._awaited.onClosed = self._finishClosing
+        self._source.close()
+        self._finishClosing()
+
+    def _finishClosing(self) -> None:
+        if self._awaited is None or not self._awaited.isBusy:
+            self._end(None)
+
+
+def _errorOf(error: object) -> BaseException | None:
+    if error is None or isinstance(error, BaseException):
+        return error
+    if isinstance(error, ErrorText):
+        return error.exception
+    assert isinstance(error, Failure), error
+    return exceptionOf(error)
