@@ -169,3 +169,14 @@ def _lastLines(error: BaseException) -> list[str]:
             f"{printable(note, ARGUMENT_LIMIT) if isinstance(note, str) else safeRepr(note)}\n" for note in notes[:20]
         ]
     return lines
+
+
+def said(error: BaseException) -> str:
+    """
+    Return the class and the message of an exception as text, whatever its C{__str__} does.
+    """
+    try:
+        text = str(error)
+    except BaseException as other:  # a foreign __str__ may raise anything
+        text = f"its message cannot be shown: {type(other).__name__}"
+    return printable(f"{type(error).__name__}: {text}", 1024)

@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.python.failure import Failure
 
-from asynqueue.callinfo import TRACEBACK_LIMIT, printable
+from asynqueue.callinfo import TRACEBACK_LIMIT, printable, said
 from asynqueue.errors import DecodeError, ProcessError, RemoteError, ResultEncodeError, WorkerError
 from asynqueue.failures import workerErrorOf
 
@@ -28,7 +28,7 @@ def failureFrom(body: bytes) -> Failure:
     """
     try:
         where, told = pickle.loads(body)
-    except Exception as error:  # what was told is a child's, and may be anything
+    except BaseException as error:  # what was told is a child's, and unpickling runs anybody's code
         return _notUnderstood(error)
     return rebuiltFailure(where, told)
 
@@ -48,12 +48,12 @@ def rebuiltFailure(where: str, told: Any) -> Failure:
             error.remoteTraceback = text
             return Failure(error)
         return Failure(_workerError(told, text))
-    except Exception as error:  # what was told is a child's, and may be anything
+    except BaseException as error:  # what was told is a child's, and unpickling runs anybody's code
         return _notUnderstood(error)
 
 
-def _notUnderstood(error: Exception) -> Failure:
-    return Failure(RemoteError(f"the child told of an error in a way that cannot be understood: {error}"))
+def _notUnderstood(error: BaseException) -> Failure:
+    return Failure(RemoteError(f"the child told of an error in a way that cannot be understood: {said(error)}"))
 
 
 def _workerError(told: Any, text: str) -> WorkerError:
@@ -84,10 +84,19 @@ def _original(told: Any) -> BaseException | None:
             return None
         original: BaseException = kind.__new__(kind, *args)
         original.args = args
-        original.__dict__.update(attributes)
-    except Exception:  # unpickling and __new__ are anybody's code; the text serves
+        for name, value in attributes.items():
+            _setAttribute(original, name, value)
+    except BaseException:  # unpickling and __new__ are anybody's code; the text serves
         return None
     return original
+
+
+def _setAttribute(error: BaseException, name: str, value: object) -> None:
+    try:
+        setattr(error, name, value)
+    except (AttributeError, TypeError):
+        # Read-only; then __new__ has done what can be done.
+        return
 
 
 def _link(error: BaseException, told: Any) -> None:

@@ -62,10 +62,28 @@ def _state(error: BaseException) -> bytes:
     from pickle import dumps
 
     try:
-        state = dumps((type(error), error.args, dict(getattr(error, "__dict__", {}))), 5)
+        state = dumps((type(error), error.args, _attributes(error)), 5)
     except BaseException:  # what pickling an exception of anybody's raises does not matter: the text tells
         return b""
     return state if len(state) <= STATE_LIMIT else b""
+
+
+def _attributes(error: BaseException) -> dict[str, Any]:
+    """
+    Return what an exception has beside its arguments: its dictionary, and what its class keeps elsewhere.
+    """
+    found = {}
+    for base in type(error).__mro__:
+        for name, value in vars(base).items():
+            if type(value).__name__ in ("member_descriptor", "getset_descriptor") and not name.startswith("__"):
+                try:
+                    found[name] = getattr(error, name)
+                except AttributeError:
+                    # It is not set.
+                    continue
+    found.pop("args", None)
+    found.update(getattr(error, "__dict__", {}))
+    return found
 
 
 def _text(error: BaseException) -> str:
@@ -73,15 +91,9 @@ def _text(error: BaseException) -> str:
 
     try:
         lines = TracebackException(type(error), error, error.__traceback__, limit=-100, compact=True).format()
-        parts: list[str] = []
-        length = 0
-        for line in lines:
-            parts.append(line[:TEXT_LIMIT])
-            length += len(line)
-            if length > TEXT_LIMIT:
-                parts.append("\n[cut]\n")
-                break
-        return "".join(parts)
+        # The error itself comes last, after what has led to it.
+        text = "".join(lines)
+        return text if len(text) <= TEXT_LIMIT else f"[cut]\n{text[-TEXT_LIMIT:]}"
     except BaseException as other:  # a foreign __str__ may raise anything
         return f"{type(error).__name__}: its traceback cannot be shown, for {type(other).__name__} was raised at that\n"
 

@@ -130,6 +130,7 @@ class Child:
         self.cancelled = 0
         self._inUser = 0
         self._interrupt: tuple[int, int] = (0, 0)
+        self._interruptedLast = 0
         self._isEnding = False
         self._mainThread = threading.get_ident()
         self._page = openPage(settings["page"])
@@ -140,6 +141,12 @@ class Child:
         Serve until the parent says that it is enough, or is gone.
         """
         signal.signal(SIGNAL, self._interrupted)
+        if self._settings["starts"]:
+            # What the application does there may take long, and the parent may be gone meanwhile.
+            from asynqueue.process.orphans import dieWithParent
+
+            dieWithParent(self._settings["parent"])
+        threading.Thread(target=self._serve, name="asynqueue-control", daemon=True).start()
         try:
             for start in self._settings["starts"]:
                 if b"__main__" in start:
@@ -151,7 +158,6 @@ class Child:
 
             self._write(frames.UNREADY, 0, pickle.dumps(("", told(error)), 5))
             return
-        threading.Thread(target=self._serve, name="asynqueue-control", daemon=True).start()
         self._write(frames.READY, os.getpid())
         calls = self._calls
         while True:
@@ -228,22 +234,28 @@ class Child:
         self._page[0] = number
         began = perf_counter()
         call = RunningCall(self, number)
+        self._inUser = number
         try:
             if flags & frames.MAIN:
                 self._ensureMain()
             func, args, kw, call.ID, call.attempt, variables = pickle.loads(body)
         except BaseException as error:  # unpickling runs anybody's code
-            self._failed(number, error, "arguments")
+            self._inUser = 0
+            self._failed(number, error, "" if self._interruptedLast == number else "arguments")
             return
         del body
+        isStream = isLast = False
         try:
             context = Context()
             context.run(current.set, call)
             if variables:
                 context.run(setVariables, variables)
-            self._inUser = number
             try:
                 result = context.run(func, *args, **kw)
+                isStream = not flags & frames.RAW and hasattr(type(result), "__next__")
+                if isStream:
+                    stream = ChildStream(result, context)
+                    isLast = self._takeFirst(stream)
             finally:
                 self._inUser = 0
         except BaseException as error:  # even a SystemExit of the call's own ends the call, not the child
@@ -255,15 +267,24 @@ class Child:
             self._write(frames.TOOK, number, SECONDS.pack(perf_counter() - began))
         if result is None:
             self._write(frames.NOTHING, number)
-            return
-        if not flags & frames.RAW and hasattr(type(result), "__next__"):
-            self._streams[number] = ChildStream(result, context)
+        elif isStream:
+            self._streams[number] = stream
             self._write(frames.STREAM, number)
-            return
+            self._flush(number, stream)
+            if isLast and number in self._streams:
+                del self._streams[number]
+                self._endStream(number, None)
+        else:
+            self._deliver(number, result)
+        self._page[1] = number
+
+    def _deliver(self, number: int, result: Any) -> None:
         try:
+            if hasattr(type(result), "addBoth"):
+                raise TypeError("it is a Deferred, which only a worker with useReactor=True can wait for")
             packed = pickle.dumps(result, 5)
             if len(packed) > self._limit:
-                raise ValueError(f"the result takes {len(packed)} bytes, and {self._limit} are the limit")
+                raise ValueError(f"it takes {len(packed)} bytes, and {self._limit} are the limit")
         except BaseException as error:  # pickling runs anybody's code
             self._failed(number, error, "result")
             return
@@ -289,6 +310,7 @@ class Child:
         from asynqueue.told import told
 
         self._write(frames.ERROR, number, pickle.dumps((where, told(error)), 5))
+        self._page[1] = number
         # What the traceback refers to is let go of now.
         error.__traceback__ = None
 
@@ -354,6 +376,19 @@ class Child:
         elif stream.credit:
             self._steppable.append(number)
 
+    def _takeFirst(self, stream: ChildStream) -> bool:
+        """
+        Take the first item of a stream, which is still a part of its call.
+
+        @return: Whether there is none.
+        """
+        stream.credit = 1
+        try:
+            stream.context.run(self._take, stream, 0.0)
+        except StopIteration:
+            return True
+        return False
+
     def _take(self, stream: ChildStream, until: float) -> None:
         # Hot path, watched by `bench --only processes`.
         step = stream.step
@@ -380,6 +415,8 @@ class Child:
     def _send(self, number: int, items: list[Any]) -> None:
         try:
             packed = pickle.dumps(items, 5)
+            if len(packed) > self._limit:
+                raise ValueError(f"it takes {len(packed)} bytes, and {self._limit} are the limit")
         except BaseException as error:  # pickling runs anybody's code
             if len(items) > 1:
                 # Those before the one that will not travel do.
@@ -464,6 +501,7 @@ class Child:
         number, reason = self._interrupt
         if number and number == self._inUser:
             self._interrupt = (0, 0)
+            self._interruptedLast = number
             if reason == frames.SOFT_LIMIT:
                 from asynqueue.errors import SoftTimeLimitExceeded
 

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any
 
 from twisted.internet.error import ProcessDone, ProcessExitedAlready
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
@@ -21,6 +22,9 @@ from asynqueue.process.page import Page
 from asynqueue.process.pipes import PipeReader, PipeWriter
 from asynqueue.process.starter import packSettings, start
 from asynqueue.rebuilt import failureFrom
+
+#: How long, in seconds, the system may take to report the end of a child whose pipes are closed.
+FAREWELL = 0.25
 
 
 class Life(Enum):
@@ -126,6 +130,7 @@ class ChildProcess(ProcessProtocol):
         self._control: PipeWriter | None = None
         self._outcomes: PipeReader | None = None
         self._verdict = ""
+        self._farewell: IDelayedCall | None = None
 
     def start(self) -> None:
         """
@@ -184,6 +189,8 @@ class ChildProcess(ProcessProtocol):
             # What it had sent before counts.
             self._outcomes.drain()
         self._close()
+        if self._farewell is not None and self._farewell.active():
+            self._farewell.cancel()
         page, self._page = self._page, None
         begun = 0
         if page is not None:
@@ -229,9 +236,9 @@ class ChildProcess(ProcessProtocol):
 
     def _cutOff(self) -> None:
         """
-        End a child that has closed the pipe over which it reports.
+        End a child that has closed the pipe over which it reports, unless that is since it has ended.
         """
-        self.kill("" if self._verdict else "closed the pipe over which it reports")
+        self._farewell = self._reactor.callLater(FAREWELL, self.kill, "closed the pipe over which it reports")
 
     # What it is told
 
@@ -241,6 +248,13 @@ class ChildProcess(ProcessProtocol):
         The number of the call that the child has begun last.
         """
         return 0 if self._page is None else self._page.begun
+
+    @property
+    def reported(self) -> int:
+        """
+        The number of the call whose outcome the child has written last.
+        """
+        return 0 if self._page is None else self._page.reported
 
     def send(self, data: bytes) -> None:
         """

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from asynqueue.callinfo import said
 from asynqueue.errors import EncodeError, ResultDecodeError, WorkerError, WorkerLost
 from asynqueue.iteration.deferator import Deferator
 from asynqueue.process import frames
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 #: How long, in seconds, outcomes may be reported before the reactor gets a turn for other things.
 TURN = 0.02
+
+#: How long, in seconds, what nobody waits for any more may go on before the child is ended.
+GRACE = 2.0
 
 #: From how many bytes on something is not copied to be sent with others.
 LARGE = 1 << 16
@@ -44,6 +48,8 @@ class Conversation:
     @ivar isRetired: Whether it is sent no more calls.
     @ivar onReported: Called each time after some records have been taken, with the number of calls that they have
         finished, and when that began, on the monotonic clock.
+    @ivar onWorn: Called when the child has run out of memory, and should have a successor.
+    @ivar grace: How long, in seconds, an iterator that nobody reads may go on before its child is ended.
     @ivar onDeath: Called when the child is gone, before what it had been sent is given outcomes.
     @ivar onGone: Called with the L{Death} of the child, when all that it had been sent has been given an outcome, or
         given back.
@@ -70,6 +76,9 @@ class Conversation:
         self.onReported: Callable[[int, float], object] = _ignore
         self.onBegun: Callable[[], object] = int
         self.onDeath: Callable[[], object] = int
+        self.onWorn: Callable[[], object] = int
+        self.grace = GRACE
+        self._closings: dict[int, IDelayedCall] = {}
         self.onGone: Callable[[Death], object] = id
         self.times = times
         self._raw = raw
@@ -154,6 +163,12 @@ class Conversation:
                 self.child.send(data)
             self._outbox.clear()
 
+    def isOverdue(self) -> bool:
+        """
+        Tell whether the child has written the outcome of a call, and it has not come.
+        """
+        return any(number <= self.child.reported for number in self.held)
+
     def isRunning(self) -> bool:
         """
         Tell whether the child is running a call.
@@ -237,9 +252,24 @@ class Conversation:
 
     def closeStream(self, number: int) -> None:
         """
-        Have the child close an iterator.
+        Have the child close an iterator: interrupt it, if it is at an item, and end the child if that does not help.
         """
         self.post(record(frames.CLOSE, number), isUrgent=True)
+        self._post()
+        self.child.control(frames.INTERRUPT, number, frames.CANCELLED)
+        self._closings[number] = self._reactor.callLater(self.grace, self._notClosed, number)
+
+    def _notClosed(self, number: int) -> None:
+        del self._closings[number]
+        self.child.kill("was ended, for an iterator that nobody reads any more did not let go")
+
+    def prepare(self, updates: Sequence[bytes]) -> None:
+        """
+        Have a fresh child run what its predecessors have run as updates. What comes of it is not waited for.
+        """
+        for body in updates:
+            flags = frames.MAIN if b"__main__" in body else 0
+            self.child.send(record(frames.CALL, self._nextNumber(), body, flags))
 
     def watch(self, source: ChildSource) -> None:
         """
@@ -261,10 +291,11 @@ class Conversation:
         """
         Take no more notice of what the child sends.
         """
-        for each in (self._posting, self._reading, self._look):
+        for each in (self._posting, self._reading, self._look, *self._closings.values()):
             if each is not None and each.active():
                 each.cancel()
         self._posting = self._reading = self._look = None
+        self._closings.clear()
         self._inbox.clear()
         self._outbox.clear()
 
@@ -314,7 +345,10 @@ class Conversation:
         elif kind == frames.NOTHING:
             outcome = ("r", None)
         elif kind == frames.ERROR:
-            outcome = ("e", failureFrom(body))
+            failure = failureFrom(body)
+            outcome = ("e", failure)
+            if failure.check(MemoryError):
+                self.onWorn()
         else:
             return self._takeOther(kind, number, body)
         task = self.held.pop(number, None)
@@ -333,6 +367,9 @@ class Conversation:
             source = self._streams.get(number)
             if kind == frames.STREAM_END and source is not None:
                 del self._streams[number]
+                closing = self._closings.pop(number, None)
+                if closing is not None:
+                    closing.cancel()
             if source is not None:
                 source.received(kind, body)
         elif kind == frames.RECALLED:
@@ -346,6 +383,8 @@ class Conversation:
                     task.returned()
         elif kind == frames.TOOK:
             self._took[number] = SECONDS.unpack(body)[0]
+        else:
+            self.child.kill(f"broke the protocol: it sent a record of kind {kind}")
         return 0
 
     def _begin(self, number: int) -> int:
@@ -396,6 +435,6 @@ def _lossText(death: Death) -> str:
 
 
 def _undecodable(error: BaseException) -> ResultDecodeError:
-    wrapped = ResultDecodeError(f"the result could not be unpickled: {type(error).__name__}: {str(error)[:1000]}")
+    wrapped = ResultDecodeError(f"the result could not be unpickled: {said(error)}")
     wrapped.__cause__ = error
     return wrapped

@@ -40,6 +40,9 @@ END_LIMIT = 2.0
 #: How long, in seconds, between two looks at how a child is that has something to do.
 CHECK = 2.0
 
+#: How long, in seconds, between two looks at the memory of a child.
+MEMORY_CHECK = 0.25
+
 #: After so many looks in a row at which a child was stopped, or did nothing with calls at hand, it is hung.
 STRIKES = 3
 
@@ -122,6 +125,7 @@ class Lineage:
     """
     Sees to it that there is a child.
 
+    @ivar updates: The pickles of calls that each child is to run before others.
     @ivar current: What is said to and by the child that gets calls, if one is ready.
     """
 
@@ -136,6 +140,7 @@ class Lineage:
         times: deque[tuple[float, float]] | None,
     ) -> None:
         self.current: Conversation | None = None
+        self.updates: list[bytes] = []
         self._reactor = reactor
         self._spec = spec
         self._family = family
@@ -153,6 +158,7 @@ class Lineage:
         self._lastFinished = 0
         self._strikes = 0
         self._checkedMemory = 0.0
+        self._memoryLook: IDelayedCall | None = None
         self._baseline: int | None = None
         self._isEnding = False
         self._lastReason = ""
@@ -186,11 +192,13 @@ class Lineage:
     def _start(self) -> None:
         self._restart = None
         spec = self._spec
-        output = OutputLines(repr(self._family), self._family.describeRunning)
+        output = OutputLines(lambda: repr(self._family), self._family.describeRunning)
         conversation = self._conversation(output)
         child = conversation.child
         conversation.onBegun = lambda: self._family.begunMore(conversation)
         conversation.onReported = lambda number, began: self._reported(conversation, number, began)
+        conversation.grace = spec.grace
+        conversation.onWorn = self._succeed
         conversation.onDeath = lambda: self._dying(conversation)
         conversation.onGone = lambda death: self._died(conversation, death)
         child.onReady = lambda: self._ready(conversation)
@@ -228,6 +236,7 @@ class Lineage:
         self._stopTimer(conversation)
         self._succession.gotReady()
         self._starting = None
+        conversation.prepare(self.updates)
         predecessor, self.current = self.current, conversation
         self._baseline = None
         self._strikes = 0
@@ -286,8 +295,12 @@ class Lineage:
         self._succeed()
 
     def _checkMemory(self, conversation: Conversation) -> None:
+        if not conversation.finished or conversation.child.pid is None or conversation is not self.current:
+            return
         now = monotonic()
-        if now - self._checkedMemory < 0.25 or conversation.child.pid is None:
+        if now - self._checkedMemory < MEMORY_CHECK:
+            if self._memoryLook is None:
+                self._memoryLook = self._reactor.callLater(MEMORY_CHECK, self._lookAgain, conversation)
             return
         self._checkedMemory = now
         memory = memoryOf(conversation.child.pid)
@@ -302,6 +315,10 @@ class Lineage:
         elif growth is not None and memory > growth * self._baseline:
             self._tellRetirement(f"has grown from {self._baseline} to {memory} kilobytes")
             self._succeed()
+
+    def _lookAgain(self, conversation: Conversation) -> None:
+        self._memoryLook = None
+        self._checkMemory(conversation)
 
     def _tellRetirement(self, why: str) -> None:
         if self._starting is None and self.current is not None:
@@ -337,7 +354,7 @@ class Lineage:
             and last is not None
             and vitals.ticks == last.ticks
             and current.held
-            and not current.isRunning()
+            and (not current.isRunning() or current.isOverdue())
             and current.finished == self._lastFinished
         )
         self._lastFinished = current.finished
@@ -389,7 +406,7 @@ class Lineage:
         if self._isEnding:
             return
         self._restart = self._reactor.callLater(delay, self._start)
-        if self._succession.isHopeless:
+        if self._succession.isHopeless and self.current is None:
             self._family.startFailed(self._lastReason)
 
     def end(self) -> None:
@@ -427,9 +444,11 @@ class Lineage:
         self._stopAge()
         for conversation in tuple(self._timers):
             self._stopTimer(conversation)
-        check, self._check = self._check, None
-        if check is not None:
-            check.cancel()
+        timers = (self._check, self._memoryLook)
+        self._check = self._memoryLook = None
+        for timer in timers:
+            if timer is not None:
+                timer.cancel()
 
     def _stopRestart(self) -> None:
         restart, self._restart = self._restart, None

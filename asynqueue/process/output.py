@@ -31,7 +31,9 @@ class OutputLines:
 
     log = Logger()
 
-    def __init__(self, worker: str, running: Callable[[], str], clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self, worker: Callable[[], str], running: Callable[[], str], clock: Callable[[], float] = monotonic
+    ) -> None:
         """
         @param worker: Names the worker.
         @param running: Tells what it is running.
@@ -71,11 +73,12 @@ class OutputLines:
             return
         text = line.decode("utf-8", "backslashreplace")
         text = "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)
+        text = text[:LINE_LIMIT]
         if descriptor == 2:
             self._kept.append(text)
         self.log.info(
             "{worker} {running}, {stream}: {line}",
-            worker=self._worker,
+            worker=self._worker(),
             running=self._running(),
             stream=_NAMES.get(descriptor, descriptor),
             line=text,
@@ -86,7 +89,7 @@ class OutputLines:
         if dropped:
             self.log.warn(
                 "{worker} has written {dropped} bytes more than are logged in a second",
-                worker=self._worker,
+                worker=self._worker(),
                 dropped=dropped,
             )
 

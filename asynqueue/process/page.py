@@ -46,6 +46,13 @@ class Page:
         """
         return self._view[0]
 
+    @property
+    def reported(self) -> int:
+        """
+        The number of the call whose outcome the child has written last.
+        """
+        return self._view[1]
+
     def close(self) -> None:
         """
         Give up the memory, and the name if the child has not.

@@ -89,9 +89,11 @@ class PipeReader:
 
     def connectionLost(self, reason: Failure) -> None:
         """
-        Take note that the reactor lets go of this.
+        Take note that the reactor lets go of this: the other end is closed, or what was read has led to an exception.
         """
-        self.close()
+        if self._descriptor >= 0:
+            self.close()
+            self._lost()
 
     def close(self) -> None:
         """

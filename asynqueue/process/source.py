@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from asynqueue.callinfo import describeCall
+from asynqueue.callinfo import describeCall, said
 from asynqueue.errors import ResultDecodeError
 from asynqueue.iteration.batches import Batch
 from asynqueue.process import frames
@@ -50,7 +50,8 @@ class ChildSource:
         self._call = task.excerpt()
         self.delivered = 0
         self._window = FIRST
-        self._credit = 0
+        # The first item comes by itself.
+        self._credit = 1
         self._items: list[Any] = []
         self._end: Batch | None = None
         self._pulled: Deferred[Batch] | None = None
@@ -114,7 +115,9 @@ class ChildSource:
                 items = pickle.loads(body)
             except BaseException as error:  # unpickling runs anybody's code
                 self.close()
-                self._end = Batch([], error=Failure(ResultDecodeError(f"an item could not be unpickled: {error}")))
+                self._end = Batch(
+                    [], error=Failure(ResultDecodeError(f"an item could not be unpickled: {said(error)}"))
+                )
             else:
                 self._credit -= len(items)
                 self.delivered += len(items)

@@ -26,6 +26,7 @@ The walk of a call:
 from __future__ import annotations
 
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import count
@@ -37,15 +38,15 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from asynqueue.callinfo import describeCall
-from asynqueue.errors import TimeLimitExceeded, WorkerError, WorkerStartError
+from asynqueue.errors import EncodeError, TimeLimitExceeded, WorkerError, WorkerStartError
 from asynqueue.interfaces import IStartedWorker
 from asynqueue.options import checkedCount, checkedTimeout
 from asynqueue.process import frames
 from asynqueue.process.conversation import Conversation
-from asynqueue.process.encoding import encodeStart, picklerOf
+from asynqueue.process.encoding import encode, encodeStart, picklerOf
 from asynqueue.process.health import memoryOf
 from asynqueue.process.lineage import ChildSpec, Lineage
-from asynqueue.process.mainmodule import mainOf
+from asynqueue.process.mainmodule import NAME, mainOf
 from asynqueue.process.variables import variableOf
 from asynqueue.scheduling.window import Window
 from asynqueue.workers.lifecycle import Readiness, checkedSeriesList, checkUnattached
@@ -174,6 +175,8 @@ class ProcessWorker:
         @raise EncodeError: C{onStart} or its arguments cannot be pickled.
         """
         self.iQualified: list[Hashable] = checkedSeriesList(series)
+        # What a child makes of the classes of the program's main module is known by this name there.
+        sys.modules.setdefault(NAME, sys.modules["__main__"])
         self.raw = raw
         self.unfitness = ""
         self._reactor = reactor
@@ -352,10 +355,14 @@ class ProcessWorker:
         waiter = self._readiness.wait()
         if self._current is None:
             self._begin()
-            self.whenStarted().addCallbacks(lambda _: self._run(task), task.errback)
+            self.whenStarted().addCallbacks(lambda _: self._run(task), self._notRun, errbackArgs=(task,))
         else:
             self._run(task)
         return waiter
+
+    def _notRun(self, failure: Failure, task: Task) -> None:
+        task.errback(failure)
+        self._readiness.ready()
 
     def _run(self, task: Task) -> None:
         self.accept(task)
@@ -376,11 +383,23 @@ class ProcessWorker:
             self._busySince = monotonic()
         current.accept(task)
         lineage.gaveCall()
+        if task.options.alone:
+            self._keepUpdate(lineage, task)
         options = task.options
         if task.tellsStart or options.timeLimit is not None or options.softTimeLimit is not None:
             self._untold[task] = None
             if self._look is None:
                 self._look = self._reactor.callLater(LOOK, self._tellStarts)
+
+    def _keepUpdate(self, lineage: Lineage, task: Task) -> None:
+        """
+        Have the successors of a child run an update, too.
+        """
+        try:
+            lineage.updates.append(encode(self._spec.dumps, task, self._spec.variables, self._spec.limit))
+        except EncodeError:
+            # The update has failed with that.
+            return
 
     def _tellStarts(self) -> None:
         """
@@ -419,7 +438,7 @@ class ProcessWorker:
         return True
 
     def _endFor(self, task: Task) -> None:
-        self._kill(task, WorkerError(f"{task!r} did not end when it was interrupted"))
+        self._kill(task, WorkerError(f"{_callOf(task)} did not end when it was interrupted"))
 
     def _softLimitReached(self, task: Task) -> None:
         limit, soft = task.options.timeLimit, task.options.softTimeLimit or 0.0
@@ -427,7 +446,7 @@ class ProcessWorker:
             self._setTimer(task, max(limit - soft, 0.0), self._limitReached)
 
     def _limitReached(self, task: Task) -> None:
-        self._kill(task, TimeLimitExceeded(f"{task!r} took longer than {task.options.timeLimit:g} s and was ended"))
+        self._kill(task, TimeLimitExceeded(f"{_callOf(task)} took longer than {task.options.timeLimit:g} s"))
 
     def _kill(self, task: Task, error: WorkerError) -> None:
         conversation = None if self._lineage is None else self._lineage.conversationWith(task)
@@ -566,3 +585,7 @@ class ProcessWorker:
     def _tellAttendant(self) -> None:
         if self._attendant is not None:
             self._attendant()
+
+
+def _callOf(task: Task) -> str:
+    return f"call {task.ID}, {describeCall(*task.callTuple)},"
