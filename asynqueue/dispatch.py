@@ -32,6 +32,7 @@ from asynqueue.errors import (
     WorkerError,
     WorkerHung,
 )
+from asynqueue.forks import closeInForks
 from asynqueue.hires import Hire, HireState
 from asynqueue.ledger import TURN, Ledger
 from asynqueue.lookahead import LookAhead
@@ -95,6 +96,7 @@ class Dispatcher:
         self._acceptances: dict[int, Deferred[Any]] = {}
         self._parked: set[Any] = set()
         self._parkedLimit = 64
+        closeInForks(self)
 
     # Time
 

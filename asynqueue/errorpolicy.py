@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -22,7 +23,7 @@ from asynqueue.calls import CallDeferred
 from asynqueue.errors import QueueClosed, WorkerError
 from asynqueue.failures import exceptionOf, failureOf
 from asynqueue.tasks import Attempt, Task
-from asynqueue.verdicts import Again, Iterations, callOf, verdict
+from asynqueue.verdicts import Again, Iterations, Refusal, callOf, verdict
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -144,7 +145,14 @@ class ErrorPolicy:
             dispatcher.outcomes.requeue(entry, value.band)
             dispatcher.dispatch()
             return entry
-        return dispatcher.streams.start(entry, attempt, value.result) if isinstance(value, Iterations) else value
+        if not isinstance(value, Iterations):
+            return value
+        value = dispatcher.streams.start(entry, attempt, value.result)
+        return value.addCallback(_unrefused) if isinstance(value, Deferred) else value
+
+
+def _unrefused(value: Any) -> Any:
+    return value.failure if isinstance(value, Refusal) else value
 
 
 def _textOf(error: BaseException) -> str:

@@ -120,7 +120,8 @@ class Streams:
         stream = deferator.stream
         if stream.state is StreamState.FLOWING:
             self._open[stream] = OpenStream(stream, entry, task.workerID)
-            stream.onEnd = lambda: self._ended(stream)
+            others = stream.onEnd
+            stream.onEnd = lambda: self._ended(stream, others)
         begun: Deferred[Any] = Deferred(lambda _: stream.stop())
         if stream.request(lambda: begun.callback(None)):
             return self._begun(entry, task, deferator)
@@ -129,6 +130,10 @@ class Streams:
     def _begun(self, entry: CallDeferred[Any], task: Attempt, deferator: Deferator) -> Any:
         stream = deferator.stream
         options = entry.options
+        if task.cancelled:
+            # Whoever waits has been told.
+            deferator.stop()
+            return stream.conclude()
         if stream.items:
             if task.deadline is not None:
                 task.deadline.stop()
@@ -136,18 +141,17 @@ class Streams:
             timeout = options.timeout
             if timeout is not None:
                 stream.makeDeadline = lambda func: self._dispatcher.deadline(timeout, func)
-        else:
-            failure = stream.conclude()
-            if failure is not None:
-                return failure
+        elif options.consumer is None:
+            return stream.conclude() or []
         if options.consumer is None:
-            return deferator if stream.items else []
+            return deferator
         try:
-            producer = IterationProducer(deferator, options.consumer)
-            # What is written may lead to the end of the call, which then finds what to cancel.
+            producer = IterationProducer(deferator)
+            # What the consumer does may lead to the end of the call, which then finds what to cancel.
             done = task.arriving = producer.deferUntilDone()
+            producer.registerConsumer(options.consumer)
             producer.run().addBoth(lambda _: None)
-        except Exception:  # a consumer may be anybody's; its error is the caller's
+        except BaseException:  # a consumer may be anybody's; even a SystemExit of its own is the caller's
             task.arriving = None
             deferator.stop()
             return Failure()
@@ -165,9 +169,13 @@ class Streams:
         elif isIterator(result):
             Deferator(result).stop()
 
-    def _ended(self, stream: Stream) -> None:
-        del self._open[stream]
-        if not self._open:
+    def _ended(self, stream: Stream, others: Callable[[], object] | None = None) -> None:
+        """
+        Forget a stream, and tell whoever else has it open, as another queue that it has come from.
+        """
+        if others is not None:
+            others()
+        if self._open.pop(stream, None) is not None and not self._open:
             self.close()
             self.onEmpty()
 
@@ -205,6 +213,9 @@ class Streams:
         End all streams: with an error behind the items that wait for their readers, or with consumers, at once.
         """
         for each in tuple(self._open.values()):
+            if each.stream.state is not StreamState.FLOWING:
+                self._ended(each.stream)
+                continue
             entry = each.entry
             if entry is None:
                 each.stream.fail(_shutDown(each))
@@ -225,14 +236,14 @@ def _deferatorOf(result: Any, task: Attempt, clock: IReactorTime) -> Deferator:
         return result
     if isinstance(result, Prefetcherator):
         return Deferator(result)
-    return Deferator.over(sourceOf(result, task.excerpt(), clock), result)
+    return Deferator.over(sourceOf(result, task.excerpt(), clock), safeRepr(result, 200))
 
 
 def _judged(failure: Failure, stream: Stream) -> Failure | Refusal:
     """
     Tell an error of the call from one that its queue has ended the stream with.
     """
-    return Refusal(failure) if stream.wasCutShort else failure
+    return Refusal(failure) if stream.wasCutShort or failure.check(WorkerLost) else failure
 
 
 def _shutDown(each: OpenStream) -> QueueShutdown:

@@ -91,9 +91,10 @@ def _text(error: BaseException) -> str:
 
     try:
         lines = TracebackException(type(error), error, error.__traceback__, limit=-100, compact=True).format()
-        # The error itself comes last, after what has led to it.
         text = "".join(lines)
-        return text if len(text) <= TEXT_LIMIT else f"[cut]\n{text[-TEXT_LIMIT:]}"
+        # The error itself comes last, after what has led to it; and its name comes before its message.
+        half = TEXT_LIMIT // 2
+        return text if len(text) <= TEXT_LIMIT else f"{text[:half]}\n[cut]\n{text[-half:]}"
     except BaseException as other:  # a foreign __str__ may raise anything
         return f"{type(error).__name__}: its traceback cannot be shown, for {type(other).__name__} was raised at that\n"
 

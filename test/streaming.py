@@ -493,6 +493,19 @@ class ThreadStreamCase(StreamCase, ThreadTestCase):
 
     def conduct(self, test: Rule) -> Deferred[None]:
         """
-        Conduct a test on the reactor.
+        Conduct a test on the reactor, turn by turn of the queue's clock.
         """
-        return Deferred.fromCoroutine(self.conducted(test))
+        return Deferred.fromCoroutine(self._conducted(test))
+
+    async def _conducted(self, test: Rule) -> None:
+        conducted = Deferred.fromCoroutine(self.conducted(test))
+        done = Outcome(conducted)
+        limit = time.monotonic() + 4 * LIMIT
+        while not done.fired and time.monotonic() < limit:
+            # What the test waits for may need turns.
+            await self.turn()
+        if not done.fired:
+            conducted.cancel()
+            self.fail("the test waits for something that does not come without time passing")
+        if done.failure is not None:
+            done.failure.raiseException()

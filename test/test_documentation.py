@@ -27,6 +27,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import redirect_stdout
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from textwrap import dedent
@@ -398,6 +399,17 @@ class TableTests(SynchronousTestCase):
             if inspect.isclass(value) and value.__module__ == errors.__name__
         }
         self.assertEqual(documented, defined)
+
+    def test_names(self) -> None:
+        """
+        The tables of names have every public name of each module, and no other.
+        """
+        text = (DOC / "names.rst").read_text(encoding="utf-8")
+        for name in re.findall(r"list-table:: Names of (\S+)\n", text):
+            module = import_module(name)
+            documented = {re.findall(r"(\w+)`", row[0])[0] for row in tableIn("names", f"Names of {name}")}
+            self.assertEqual([each for each in documented if not hasattr(module, each)], [], name)
+            self.assertEqual(documented, set(getattr(module, "__all__", documented)), name)
 
     def test_statuses(self) -> None:
         """

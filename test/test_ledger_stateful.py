@@ -181,7 +181,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.arriving: list[Deferred[Any]] = []
         # All tasks that workers have got, and those that have been started, in order.
         self.accepted: list[Task] = []
-        self.started: list[Task] = []
+        self.started: list[Any] = []
         self.lookedAt = [0, 0]
         self.lastOf: dict[tuple[str, Any], int] = {}
         self.placeOf: dict[int, Any] = {}

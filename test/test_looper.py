@@ -724,22 +724,26 @@ class StopTests(LooperTestCase):
 
     async def test_writtenOffInAStep(self) -> None:
         """
-        A step that does not return after its stream has been left: another thread takes over, other streams go on, and
-        the generator is closed in its thread when it returns.
+        A step that does not return after its stream has been left: another thread takes over. Other streams were of the
+        thread that is lost, and say so; all generators are closed in it when it returns.
         """
         gate = self.makeGate()
         numbers = Numbers()
         numbers.before = lambda number: gate() if number == 20 else None
-        other = await self.bounded(self.looper.deferToThread(Numbers(100)))
+        others = Numbers(100)
+        other = await self.bounded(self.looper.deferToThread(others))
         deferator, _ = await self.begun(numbers, WINDOW)
         thread = await self.bounded(gate.entered.get())
         deferator.stop()
         self.assertIsNot(await self.bounded(self.looper.deferToThread(threading.current_thread)), thread)
-        self.assertEqual(await self.read(other), list(range(100)))
+        *items, error = await self.read(other)
+        self.assertEqual(items, list(range(len(items))))
+        self.assertIsInstance(error, WorkerLost)
         self.assertEqual((thread.is_alive(), numbers.closed), (True, 0))
         gate.open()
         await self.ended(thread)
         self.assertEqual((numbers.closed, numbers.threads, numbers.made), (1, {thread}, 21))
+        self.assertEqual((others.closed, others.threads), (1, {thread}))
         await self.stopped()
 
     async def test_stopWhileStuckInAStep(self) -> None:

@@ -117,7 +117,7 @@ class Stepper:
                 append(item)
                 number += 1
                 if type(item) not in SMALL:
-                    memory -= getsizeof(item, 0)
+                    memory -= _sizeOf(item)
                 if number >= most or memory <= 0 or self.isAborted or monotonic() > until:
                     return Batch(items)
         except StopIteration:
@@ -158,6 +158,13 @@ class Stepper:
         self.isClosed = True
         self._iterator = None
         self._next = _ended
+
+
+def _sizeOf(item: Any) -> int:
+    try:
+        return getsizeof(item, 0)
+    except Exception:  # a foreign __sizeof__ may raise anything
+        return 0
 
 
 def _ended() -> Any:

@@ -62,7 +62,10 @@ class Deferator:
         else:
             source = sourceOf(objectOrRepresentation)
         self._stream = Stream(source)
-        self._representation = objectOrRepresentation
+        # Not the object itself: what is in an iterator is freed when it is closed.
+        self._representation: object = (
+            objectOrRepresentation if isinstance(objectOrRepresentation, str) else safeRepr(objectOrRepresentation, 200)
+        )
         self._asked: Deferred[Any] | None = None
 
     @classmethod

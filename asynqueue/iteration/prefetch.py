@@ -112,4 +112,4 @@ class Prefetcherator:
 def _sourceOf(obj: Any, args: tuple[Any, ...], kw: dict[str, Any]) -> Source | None:
     if isIterator(obj):
         return sourceOf(obj)
-    return CallableSource(obj, args, kw) if callable(obj) else None
+    return CallableSource(obj, args, kw, tellsEnd=True) if callable(obj) else None

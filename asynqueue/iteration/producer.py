@@ -191,7 +191,7 @@ class IterationProducer:
     def _tell(self, method: Callable[..., object], *args: object) -> None:
         try:
             method(*args)
-        except Exception:  # a consumer may be anybody's
+        except BaseException:  # a consumer may be anybody's, and whoever waits must be told in any case
             self._log.failure("{consumer!r} raised an exception at the end of a stream", consumer=self.consumer)
 
 
@@ -226,7 +226,9 @@ async def _produced(iterator: Any, consumer: Any, wrapper: Callable[..., Any] | 
     elif wrapper is None or not hasattr(type(iterator), "__next__"):
         deferator = Deferator(iterator)
     else:
-        deferator = Deferator.over(WrappedSource(iterator, wrapper), iterator)
+        deferator = Deferator.over(WrappedSource(iterator, wrapper), safeRepr(iterator, 200))
+    # What is in it is freed when it is closed.
+    del iterator
     stream = deferator.stream
     if consumer is None:
         stream.claim()
@@ -240,6 +242,10 @@ async def _produced(iterator: Any, consumer: Any, wrapper: Callable[..., Any] | 
                 failure.raiseException()
             return None
         return IterationProducer(deferator)
-    producer = IterationProducer(deferator, consumer)
+    try:
+        producer = IterationProducer(deferator, consumer)
+    except BaseException:
+        deferator.stop()
+        raise
     await producer.run()
     return producer if stream.delivered else None

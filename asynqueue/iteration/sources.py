@@ -310,7 +310,6 @@ class CallableSource:
     """
 
     runsAhead: ClassVar[bool] = False
-    tellsEnd: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -318,12 +317,15 @@ class CallableSource:
         args: tuple[Any, ...] = (),
         kw: dict[str, Any] | None = None,
         onClose: Callable[[], object] | None = None,
+        tellsEnd: bool = False,
     ) -> None:
         """
         @param func: Returns C{(value, isValid, moreLeft)}, or a Deferred of it: an item, whether there was one, and
             whether there will be another.
         @param onClose: Called when no more items are wanted.
+        @param tellsEnd: Whether it can be relied on that there is another item when it says so.
         """
+        self.tellsEnd = tellsEnd
         self._func = func
         self._args = args
         self._kw = kw or {}

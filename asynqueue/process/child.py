@@ -130,7 +130,7 @@ class Child:
         self.cancelled = 0
         self._inUser = 0
         self._interrupt: tuple[int, int] = (0, 0)
-        self._interruptedLast = 0
+        self._softLimit: type[Exception] | None = None
         self._isEnding = False
         self._mainThread = threading.get_ident()
         self._page = openPage(settings["page"])
@@ -234,14 +234,12 @@ class Child:
         self._page[0] = number
         began = perf_counter()
         call = RunningCall(self, number)
-        self._inUser = number
         try:
             if flags & frames.MAIN:
                 self._ensureMain()
             func, args, kw, call.ID, call.attempt, variables = pickle.loads(body)
         except BaseException as error:  # unpickling runs anybody's code
-            self._inUser = 0
-            self._failed(number, error, "" if self._interruptedLast == number else "arguments")
+            self._failed(number, error, "arguments")
             return
         del body
         isStream = isLast = False
@@ -250,7 +248,11 @@ class Child:
             context.run(current.set, call)
             if variables:
                 context.run(setVariables, variables)
+            self._inUser = number
             try:
+                if self._interrupt[0] == number:
+                    # It came while the arguments were unpickled, which imports modules and must not be disturbed.
+                    self._raiseInterrupt()
                 result = context.run(func, *args, **kw)
                 isStream = not flags & frames.RAW and hasattr(type(result), "__next__")
                 if isStream:
@@ -486,6 +488,10 @@ class Child:
                 return
         if reason == frames.CANCELLED:
             self.cancelled = number
+        elif self._softLimit is None:
+            from asynqueue.errors import SoftTimeLimitExceeded
+
+            self._softLimit = SoftTimeLimitExceeded
         self._interrupt = (number, reason)
         signal.pthread_kill(self._mainThread, SIGNAL)
 
@@ -498,15 +504,16 @@ class Child:
         """
         Raise an exception in the call that is to be interrupted. In the main thread, between two of its steps.
         """
-        number, reason = self._interrupt
+        number = self._interrupt[0]
         if number and number == self._inUser:
-            self._interrupt = (0, 0)
-            self._interruptedLast = number
-            if reason == frames.SOFT_LIMIT:
-                from asynqueue.errors import SoftTimeLimitExceeded
+            self._raiseInterrupt()
 
-                raise SoftTimeLimitExceeded("the call takes longer than its soft time limit")
-            raise CallInterrupted("the call has been cancelled")
+    def _raiseInterrupt(self) -> None:
+        reason = self._interrupt[1]
+        self._interrupt = (0, 0)
+        if reason == frames.SOFT_LIMIT and self._softLimit is not None:
+            raise self._softLimit("the call takes longer than its soft time limit")
+        raise CallInterrupted("the call has been cancelled")
 
 
 def openPage(path: str) -> Any:

@@ -27,6 +27,10 @@ from asynqueue.rebuilt import failureFrom
 FAREWELL = 0.25
 
 
+#: How long, in seconds, the rest of a record may take whose beginning has come.
+TORN = 1.0
+
+
 class Life(Enum):
     """
     How far a child has come::
@@ -131,6 +135,7 @@ class ChildProcess(ProcessProtocol):
         self._outcomes: PipeReader | None = None
         self._verdict = ""
         self._farewell: IDelayedCall | None = None
+        self._torn: IDelayedCall | None = None
 
     def start(self) -> None:
         """
@@ -189,8 +194,9 @@ class ChildProcess(ProcessProtocol):
             # What it had sent before counts.
             self._outcomes.drain()
         self._close()
-        if self._farewell is not None and self._farewell.active():
-            self._farewell.cancel()
+        for timer in (self._farewell, self._torn):
+            if timer is not None and timer.active():
+                timer.cancel()
         page, self._page = self._page, None
         begun = 0
         if page is not None:
@@ -218,9 +224,23 @@ class ChildProcess(ProcessProtocol):
         except ValueError as error:
             self.kill(f"broke the protocol: it sent {error}")
             return
+        missing = self._splitter.missing
+        if missing and self._torn is None:
+            self._torn = self._reactor.callLater(TORN, self._checkTorn, missing)
         if self.life is Life.STARTING and records:
             self._started(*records.pop(0))
         self.onRecords(records)
+
+    def _checkTorn(self, missing: int) -> None:
+        """
+        End a child that does not go on with a record.
+        """
+        self._torn = None
+        now = self._splitter.missing
+        if now == missing:
+            self.kill("broke the protocol: it sent a part of a record")
+        elif now:
+            self._torn = self._reactor.callLater(TORN, self._checkTorn, now)
 
     def _started(self, kind: int, flags: int, number: int, body: bytes) -> None:
         """

@@ -384,6 +384,8 @@ class Conversation:
         elif kind == frames.TOOK:
             self._took[number] = SECONDS.unpack(body)[0]
         else:
+            # Nothing that it sends can be relied on.
+            self._inbox.clear()
             self.child.kill(f"broke the protocol: it sent a record of kind {kind}")
         return 0
 

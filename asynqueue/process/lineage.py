@@ -198,7 +198,7 @@ class Lineage:
         conversation.onBegun = lambda: self._family.begunMore(conversation)
         conversation.onReported = lambda number, began: self._reported(conversation, number, began)
         conversation.grace = spec.grace
-        conversation.onWorn = self._succeed
+        conversation.onWorn = lambda: self._worn(conversation)
         conversation.onDeath = lambda: self._dying(conversation)
         conversation.onGone = lambda death: self._died(conversation, death)
         child.onReady = lambda: self._ready(conversation)
@@ -225,7 +225,7 @@ class Lineage:
             from asynqueue.process.reactorconversation import ReactorChildProcess, ReactorConversation
 
             reactorChild = ReactorChildProcess(self._reactor, spec.settings, spec.environment, output, spec.limit)
-            return ReactorConversation(reactorChild, self._family.raw, self._reactor, *rest, grace=spec.grace)
+            return ReactorConversation(reactorChild, self._family.raw, self._reactor, *rest)
         child = ChildProcess(self._reactor, spec.settings, spec.environment, output, spec.limit)
         return Conversation(child, self._family.raw, self._reactor, *rest)
 
@@ -288,6 +288,18 @@ class Lineage:
         """
         if self._starting is None and self._restart is None and not self._isEnding:
             self._start()
+
+    def _worn(self, conversation: Conversation) -> None:
+        """
+        Give no more calls to a child that has run out of memory.
+        """
+        if conversation is self.current:
+            self._tellRetirement("has run out of memory")
+            self.current = None
+            self._stopAge()
+            self._retire(conversation)
+            self._succeed()
+            self._family.childChanged()
 
     def _tooOld(self) -> None:
         self._age = None

@@ -183,13 +183,11 @@ class ReactorConversation(Conversation):
 
     child: ReactorChildProcess
 
-    def __init__(self, child: ReactorChildProcess, *args: Any, grace: float) -> None:
+    def __init__(self, child: ReactorChildProcess, *args: Any) -> None:
         """
         @param args: Those of L{Conversation}.
-        @param grace: How long, in seconds, a call may go on when it has been cancelled.
         """
         super().__init__(child, *args)
-        self._grace = grace
         self._begunTo = 0
         self._underWay: set[int] = set()
         self._cancelled: set[int] = set()
@@ -249,7 +247,7 @@ class ReactorConversation(Conversation):
             return
         # The child would be ended in vain for a call that it has not come to.
         self._stopGrace(number)
-        self._graces[number] = self._reactor.callLater(self._grace, self._graceOver, number, error)
+        self._graces[number] = self._reactor.callLater(self.grace, self._graceOver, number, error)
 
     def _graceOver(self, number: int, error: WorkerError) -> None:
         del self._graces[number]
@@ -269,9 +267,10 @@ class ReactorConversation(Conversation):
 
     def closeStream(self, number: int) -> None:
         """
-        Have the child close an iterator.
+        Have the child close an iterator, and end the child if that takes too long.
         """
         self.child.closeStream(number)
+        self._closings[number] = self._reactor.callLater(self.grace, self._notClosed, number)
 
     def watch(self, source: object) -> None:
         """
@@ -317,6 +316,6 @@ class ReactorConversation(Conversation):
         self.finished += 1
         if kind == records.STREAM:
             # Nobody is going to read it.
-            self.closeStream(number)
+            self.child.closeStream(number)
         task.callback(outcome)
         return 1

@@ -114,10 +114,10 @@ class ChildSource:
             try:
                 items = pickle.loads(body)
             except BaseException as error:  # unpickling runs anybody's code
-                self.close()
-                self._end = Batch(
-                    [], error=Failure(ResultDecodeError(f"an item could not be unpickled: {said(error)}"))
-                )
+                wrong = ResultDecodeError(f"an item could not be unpickled: {said(error)}")
+                self._end = Batch([], error=Failure(wrong))
+                self._isClosed = True
+                self._conversation.closeStream(self._number)
             else:
                 self._credit -= len(items)
                 self.delivered += len(items)

@@ -89,6 +89,13 @@ class Splitter:
         self._parts: list[bytes] = []
         self._missing = 0
 
+    @property
+    def missing(self) -> int:
+        """
+        How many bytes of a record have not come of which some have.
+        """
+        return self._missing if self._parts else 0
+
     def feed(self, data: bytes) -> list[tuple[int, int, int, bytes]]:
         """
         Take some bytes.

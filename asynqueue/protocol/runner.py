@@ -114,17 +114,59 @@ class Encoding(Protocol):
 
 class Running:
     """
-    A call that goes on.
+    A call that goes on: until its Deferred fires, and if that is with an iterator, until its first item is there.
+
+    @ivar isLate: Whether it has been interrupted since it takes longer than its soft limit.
     """
 
-    __slots__ = ("began", "call", "deferred", "flags", "isLate")
+    __slots__ = ("_call", "_deferred", "_stream", "began", "flags", "isLate")
 
-    def __init__(self, call: Call, deferred: Deferred[Any], flags: int, began: float) -> None:
-        self.call = call
-        self.deferred = deferred
+    def __init__(self, call: Call, flags: int, began: float) -> None:
         self.flags = flags
         self.began = began
         self.isLate = False
+        self._call = call
+        self._deferred: Deferred[Any] | None = None
+        self._stream: RunnerStream | None = None
+
+    @property
+    def context(self) -> Context:
+        """
+        Where it runs.
+        """
+        return self._call.context
+
+    def waitFor(self, deferred: Deferred[Any]) -> Deferred[Any]:
+        """
+        Go on until a Deferred fires, which is returned.
+        """
+        self._deferred = deferred
+        return deferred
+
+    def waitForFirst(self, stream: RunnerStream) -> Deferred[RunnerStream]:
+        """
+        Go on until a stream has begun.
+
+        @return: Fires then.
+        """
+        self._deferred, self._stream = None, stream
+        return stream.first()
+
+    def cancel(self, reason: int) -> None:
+        """
+        Cancel what the call waits for.
+        """
+        if reason == records.SOFT_LIMIT:
+            self.isLate = True
+        else:
+            self._call.cancelled = True
+        if self._deferred is not None:
+            cancelQuietly(self._deferred)
+        elif self._stream is not None:
+            if reason == records.SOFT_LIMIT:
+                self._stream.interrupt()
+            else:
+                self._stream.withdraw()
 
 
 class Runner:
@@ -212,11 +254,7 @@ class Runner:
         """
         running = self._running.get(number)
         if running is not None:
-            if reason == records.SOFT_LIMIT:
-                running.isLate = True
-            else:
-                running.call.cancelled = True
-            cancelQuietly(running.deferred)
+            running.cancel(reason)
             return
         waiting = next((each for each in self._calls if each[0] == number), None)
         if waiting is not None:
@@ -307,24 +345,32 @@ class Runner:
             self._failed(number, error)
             return
         # An isinstance(…, Deferred) takes several times as long, since the class is an abstract base class.
-        if Deferred in type(result).__mro__:
-            self._running[number] = Running(call, result, flags, began)
-            result.addBoth(self._arrived, number)
+        if Deferred in type(result).__mro__ or (isIterator(result) and not flags & records.RAW):
+            running = self._running[number] = Running(call, flags, began)
+            if Deferred in type(result).__mro__:
+                running.waitFor(result).addBoth(self._arrived, number, running)
+            else:
+                self._arrived(result, number, running)
         else:
-            self._finished(number, flags, began, call, result)
+            self._finished(number, began, result)
 
-    def _arrived(self, result: Any, number: int) -> None:
+    def _arrived(self, result: Any, number: int, running: Running) -> None:
         """
         Take what a Deferred has fired with.
         """
-        running = self._running.pop(number)
+        if isIterator(result) and not running.flags & records.RAW:
+            # Until its first item is there, it can be cancelled, and lost, like any other call.
+            stream = RunnerStream(self, number, result, running.context, self._clock)
+            running.waitForFirst(stream).addBoth(self._arrived, number, running)
+            return
+        del self._running[number]
         if running.isLate and isinstance(result, Failure) and result.check(CancelledError):
             result = Failure(SoftTimeLimitExceeded("the call takes longer than its soft time limit"))
-        self._finished(number, running.flags, running.began, running.call, result)
+        self._finished(number, running.began, result)
         if not self._isWorking:
             self._workLater()
 
-    def _finished(self, number: int, flags: int, began: float, call: Call, result: Any) -> None:
+    def _finished(self, number: int, began: float, result: Any) -> None:
         # Hot path, watched by `bench --only processes`.
         if self._isTimed:
             self._tell(records.TOOK, number, SECONDS.pack(perf_counter() - began))
@@ -335,18 +381,19 @@ class Runner:
                 self._tell(records.CANCELLED, number)
             else:
                 self._failed(number, exceptionOf(result))
-        elif not flags & records.RAW and isIterator(result):
-            self._streams[number] = RunnerStream(self, number, result, call.context, self._clock)
+        elif isinstance(result, RunnerStream):
+            self._streams[number] = result
             self._tell(records.STREAM, number)
+            result.begin()
         else:
             try:
-                self._tell(records.RESULT, number, self._bounded(self._encoding.result(result), "result"))
+                self._tell(records.RESULT, number, self._bounded(self._encoding.result(result)))
             except BaseException as error:  # encoding may run anybody's code
                 self._failed(number, error, "result")
 
-    def _bounded(self, body: bytes, what: str) -> bytes:
+    def _bounded(self, body: bytes) -> bytes:
         if len(body) > self._limit:
-            raise ValueError(f"the {what} takes {len(body)} bytes, and {self._limit} are the limit")
+            raise ValueError(f"it takes {len(body)} bytes, and {self._limit} are the limit")
         return body
 
     def _failed(self, number: int, error: BaseException, where: str = "") -> None:
@@ -360,7 +407,7 @@ class Runner:
         """
         Encode items of a stream. May raise anything.
         """
-        return self._bounded(self._encoding.items(items), "item")
+        return self._bounded(self._encoding.items(items))
 
     def sendItems(self, number: int, body: bytes) -> None:
         """

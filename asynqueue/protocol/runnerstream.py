@@ -9,9 +9,10 @@ from contextvars import Context
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
+from asynqueue.deferreds.cancelling import cancelQuietly
 from asynqueue.failures import ErrorText, exceptionOf
 from asynqueue.iteration.batches import Batch
 from asynqueue.iteration.deferator import Deferator
@@ -127,6 +128,13 @@ async def _awaited(close: Callable[[], Any]) -> None:
 class RunnerStream:
     """
     Sends the items of an iterator.
+
+    States::
+
+        waits for its first item --first--> FLOWING --no more, or an error--> ENDED
+                   |                           |                                ^
+                   +--- withdraw: the call has no stream                        |
+                                               +-- close --> CLOSING --closed --+
     """
 
     def __init__(self, sender: Sender, number: int, iterator: Any, context: Context, clock: IReactorTime) -> None:
@@ -144,6 +152,9 @@ class RunnerStream:
         else:
             self._awaited = Awaited(iterator, context)
             self._source = AsyncIteratorSource(self._awaited, None, clock)
+        self._begun: Deferred[RunnerStream] = Deferred()
+        self._firstPulled: Deferred[Batch] | None = None
+        self._first: Batch | None = None
         self._credit = 0
         self._items: list[Any] = []
         self._memory = MEMORY
@@ -151,6 +162,59 @@ class RunnerStream:
         self._isPulling = False
         self._isClosing = False
         self._isEnded = False
+        self._closed: Callable[[], object] | None = None
+
+    def first(self) -> Deferred[RunnerStream]:
+        """
+        Take the first item.
+
+        @return: Fires with this object when it is there, or there is none. Errbacks with the iterator's error, or with
+            C{CancelledError} when it has been closed after L{withdraw}.
+        """
+        pulled = self._source.pull(1)
+        if isinstance(pulled, Batch):
+            self._gotFirst(pulled)
+        else:
+            self._firstPulled = pulled
+            pulled.addBoth(self._gotFirst)
+        return self._begun
+
+    def _gotFirst(self, batch: Batch | Failure) -> None:
+        self._firstPulled = None
+        if self._isClosing:
+            self._onceClosed()
+            return
+        error = exceptionOf(batch) if isinstance(batch, Failure) else _errorOf(batch.error)
+        if error is not None:
+            self._source.close()
+            self._begun.errback(Failure(error))
+            return
+        assert isinstance(batch, Batch)
+        self._first = batch
+        self._begun.callback(self)
+
+    def interrupt(self) -> None:
+        """
+        Cancel what the iterator waits for before its first item.
+        """
+        if self._firstPulled is not None and not self._isClosing:
+            cancelQuietly(self._firstPulled)
+
+    def withdraw(self) -> None:
+        """
+        Close the iterator before there is a first item.
+        """
+        if not self._isClosing:
+            self._shut(lambda: self._begun.errback(CancelledError()))
+
+    def begin(self) -> None:
+        """
+        Send the first item, for which no credit is needed, and the end if there is none.
+        """
+        batch, self._first = self._first, None
+        if batch is not None:
+            self._took(batch)
+            self._flush()
 
     def pull(self, count: int) -> None:
         """
@@ -179,7 +243,7 @@ class RunnerStream:
     def _arrived(self, batch: Batch) -> None:
         self._isPulling = False
         if self._isClosing:
-            self._finishClosing()
+            self._onceClosed()
             return
         self._took(batch)
         self._pump()
@@ -187,7 +251,7 @@ class RunnerStream:
     def _failed(self, failure: Failure) -> None:
         self._isPulling = False
         if self._isClosing:
-            self._finishClosing()
+            self._onceClosed()
         else:
             self._end(exceptionOf(failure))
 
@@ -231,18 +295,26 @@ class RunnerStream:
         """
         Close the iterator, and tell when that is done.
         """
-        if self._isClosing or self._isEnded:
-            return
-        self._isClosing = True
-        self._items.clear()
-        if self._awaited is not None:
-            self._awaited.onClosed = self._finishClosing
-        self._source.close()
-        self._finishClosing()
+        if not self._isClosing and not self._isEnded:
+            self._items.clear()
+            self._shut(lambda: self._end(None))
 
-    def _finishClosing(self) -> None:
+    def _shut(self, closed: Callable[[], object]) -> None:
+        """
+        Close the iterator, and call something when it is closed.
+        """
+        self._isClosing = True
+        self._closed = closed
+        if self._awaited is not None:
+            self._awaited.onClosed = self._onceClosed
+        self._source.close()
+        self._onceClosed()
+
+    def _onceClosed(self) -> None:
         if self._awaited is None or not self._awaited.isBusy:
-            self._end(None)
+            closed, self._closed = self._closed, None
+            if closed is not None:
+                closed()
 
 
 def _errorOf(error: object) -> BaseException | None:

@@ -16,10 +16,15 @@ tells what a test has left behind.
 
 from __future__ import annotations
 
-from asynqueue.testing.conformance import CONFORMANCE_CHECKS, WorkerConformance
-from asynqueue.testing.leaks import LeakCheck, LeakCheckMixin
-from asynqueue.testing.memory import ManagedMemoryWorker, MemoryWorker
-from asynqueue.testing.scripted import Act, ScriptedWorker
+# A child process that runs callables of this package's modules must not load Twisted for it.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from asynqueue.testing.conformance import CONFORMANCE_CHECKS, WorkerConformance
+    from asynqueue.testing.leaks import LeakCheck, LeakCheckMixin
+    from asynqueue.testing.memory import ManagedMemoryWorker, MemoryWorker
+    from asynqueue.testing.scripted import Act, ScriptedWorker
 
 __all__ = [
     "CONFORMANCE_CHECKS",
@@ -31,3 +36,23 @@ __all__ = [
     "ScriptedWorker",
     "WorkerConformance",
 ]
+
+_HOMES = {
+    "CONFORMANCE_CHECKS": "asynqueue.testing.conformance",
+    "Act": "asynqueue.testing.scripted",
+    "LeakCheck": "asynqueue.testing.leaks",
+    "LeakCheckMixin": "asynqueue.testing.leaks",
+    "ManagedMemoryWorker": "asynqueue.testing.memory",
+    "MemoryWorker": "asynqueue.testing.memory",
+    "ScriptedWorker": "asynqueue.testing.scripted",
+    "WorkerConformance": "asynqueue.testing.conformance",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        from importlib import import_module
+
+        value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

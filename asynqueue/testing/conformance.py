@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from zope.interface.verify import verifyObject
 
 from asynqueue.errors import WorkerError
-from asynqueue.interfaces import IManagedWorker, IWorker
+from asynqueue.interfaces import IManagedWorker, IStartedWorker, IWorker
 from asynqueue.taskqueue import TaskQueue
 from asynqueue.tasks import Task
 from asynqueue.testing.tasks import fail, identity
@@ -41,7 +41,11 @@ async def providesItsInterface(makeWorker: WorkerMaker) -> None:
     verifyObject(IWorker, one)
     if IManagedWorker.providedBy(one):
         verifyObject(IManagedWorker, one)
-        _expect(one.capacity >= 1, "a worker that holds nothing has room")
+        if IStartedWorker.providedBy(one):
+            verifyObject(IStartedWorker, one)
+            _expect(one.capacity == 0, "a worker that has not started has no room")
+        else:
+            _expect(one.capacity >= 1, "a worker that holds nothing has room")
         _expect(one.unfitness == "", "a fresh worker is fit")
     IWorker.validateInvariants(one)
     _expect(one.iQualified is not other.iQualified, "iQualified is shared by two instances")

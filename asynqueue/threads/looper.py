@@ -9,6 +9,7 @@ from threading import Thread
 from time import monotonic
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import ref
 
 from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
@@ -38,6 +39,9 @@ T = TypeVar("T")
 
 #: How long, in seconds, a call that nobody waits for any more may go on before its thread is written off.
 GRACE = 2.0
+
+#: How long, in seconds, the end of the thread bears with a stream that nobody reads.
+PATIENCE = 2.0
 
 #: How long, in seconds, items of a stream may wait in the thread for those after them.
 LOOK = 0.005
@@ -83,6 +87,7 @@ class ThreadLooper:
         self._sources: set[ThreadSource] = set()
         self._writeOffs: dict[Task, IDelayedCall] = {}
         self._look: IDelayedCall | None = None
+        self._idleWatch: IDelayedCall | None = None
         self._stuck: Task | None = None
         self._isStopping = False
         self._ends = Readiness()
@@ -164,6 +169,8 @@ class ThreadLooper:
         @return: Fires when that is so and the thread has gone. One that has been written off is not waited for.
         """
         self._isStopping = True
+        if self._sources and self._idleWatch is None:
+            self._watchIdle()
         gone = self._ends.wait()
         stuck, self._stuck = self._stuck, None
         if stuck is not None and stuck in self.tasks:
@@ -225,7 +232,7 @@ class ThreadLooper:
         self._stopLooking()
         sources, self._sources = self._sources, set()
         for source in sources:
-            source.lost(WorkerLost(f"the stream of {source!r} was left unfinished by its thread"))
+            source.lost(WorkerLost(f"the stream of {source.describe()} was left unfinished by its worker"))
         thread, self._thread = self._thread, None
         if thread is not None:
             self._strays.add(thread)
@@ -262,19 +269,40 @@ class ThreadLooper:
         """
         if self._look is None:
             self._look = self.reactor.callLater(LOOK, self._lookAtSources)
+        elif self._look.getTime() - self.reactor.seconds() < LOOK / 2:
+            # Not before the thread has had its time with this one, too.
+            self._look.delay(LOOK / 2)
 
     def _lookAtSources(self) -> None:
         self._look = None
         for source in tuple(self._sources):
-            if source.isOut:
+            if source.isOut and not source.isSeen:
+                source.isSeen = True
                 source.lookAt()
-        if self._look is None and any(source.isOut for source in self._sources):
-            self._look = self.reactor.callLater(LOOK, self._lookAtSources)
+
+    def _watchIdle(self) -> None:
+        """
+        From now on, end each stream that nobody has read from for a while.
+        """
+        seen = {source: _deliveredBy(source) for source in self._sources}
+        self._idleWatch = self.reactor.callLater(PATIENCE, self._endIdle, seen)
+
+    def _endIdle(self, seen: dict[ThreadSource, int]) -> None:
+        self._idleWatch = None
+        for source, delivered in seen.items():
+            stream = None if source.stream is None else source.stream()
+            if stream is None or source not in self._sources or stream.isWaitedFor or stream.delivered != delivered:
+                continue
+            stream.fail(WorkerLost(f"the stream of {source.describe()} has been ended: nobody read it"))
+        if self._sources and self._isStopping:
+            self._watchIdle()
 
     def _stopLooking(self) -> None:
-        look, self._look = self._look, None
-        if look is not None:
-            look.cancel()
+        timers = (self._look, self._idleWatch)
+        self._look = self._idleWatch = None
+        for timer in timers:
+            if timer is not None:
+                timer.cancel()
 
     # Calls
 
@@ -334,9 +362,12 @@ class ThreadLooper:
         result = outcome[1]
         kind = type(result)
         if kind is ThreadSource:
-            self._sources.add(result)
-            result.begin()
-            outcome = ("i", Deferator.over(result))
+            deferator = Deferator.over(result)
+            result.stream = ref(deferator.stream)
+            if not task.cancelled:
+                self._sources.add(result)
+                result.begin()
+            outcome = ("i", deferator)
         elif kind is CoroutineType:
             outcome = self._awaited(task, outcome[0], result)
         task.callback(outcome)
@@ -424,7 +455,14 @@ class ThreadLooper:
         self._thread = None
         self._strays.add(stray)
         self.tasks.pop(task, None)
-        self._resubmit(stray.abandon())
+        # Iterators are stepped in their own thread, or not at all. They are closed there when it returns.
+        sources = [source for source in self._sources if source is not task]
+        waiting = stray.abandon(sources)
+        for source in sources:
+            self.tasks.pop(source, None)
+            source.lost(WorkerLost(f"the stream of {source.describe()} was lost with its thread, which did not return"))
+            self._sources.discard(source)
+        self._resubmit([each for each in waiting if each not in sources])
         task.callback(("k", None))
         self._batchReported(0, monotonic())
 
@@ -444,6 +482,11 @@ class ThreadLooper:
         if unfitness != self.unfitness:
             self.unfitness = unfitness
             self.onFitness()
+
+
+def _deliveredBy(source: ThreadSource) -> int:
+    stream = None if source.stream is None else source.stream()
+    return -1 if stream is None else stream.delivered
 
 
 def _ignore(number: int, began: float) -> None:
@@ -472,7 +515,13 @@ def _delivered(statusResult: tuple[str, Any], consumer: Any) -> Any:
     if status != "i" or not isIterator(result):
         return result
     deferator = result if isinstance(result, Deferator) else Deferator(result)
-    return deferator if consumer is None else IterationProducer(deferator, consumer).run()
+    if consumer is None:
+        return deferator
+    try:
+        return IterationProducer(deferator, consumer).run()
+    except BaseException:
+        deferator.stop()
+        raise
 
 
 def _failedInReactor(failure: Failure) -> Failure:

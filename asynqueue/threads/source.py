@@ -7,17 +7,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from weakref import ref
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from asynqueue.callinfo import describeCall
-from asynqueue.errors import ThreadError
+from asynqueue.errors import ThreadError, WorkerLost
 from asynqueue.failures import failureOf
 from asynqueue.iteration.batches import WINDOW, Batch, Stepper
 from asynqueue.threads.call import OwnTask
 
 if TYPE_CHECKING:
+    from asynqueue.iteration.stream import Stream
     from asynqueue.tasks import Task
 
 
@@ -25,6 +27,12 @@ class Keeper(Protocol):
     """
     Has the thread.
     """
+
+    @property
+    def threadRunning(self) -> bool:
+        """
+        Whether there is a thread.
+        """
 
     def submit(self, task: Task) -> None:
         """
@@ -55,9 +63,12 @@ class ThreadSource(OwnTask):
     iterator, for another one.
 
     @ivar isOut: Whether it is with the thread, to be run or running.
+    @ivar isSeen: Whether somebody has looked at what is there since it is out. Later, the thread comes back with each
+        item.
+    @ivar stream: The stream that it is the source of, as long as that has a reader.
     """
 
-    __slots__ = ("_arrived", "_call", "_end", "_keeper", "_pulled", "_stepper", "isOut")
+    __slots__ = ("_arrived", "_call", "_end", "_keeper", "_pulled", "_stepper", "isOut", "isSeen", "stream")
 
     runsAhead: ClassVar[bool] = True
     tellsEnd: ClassVar[bool] = False
@@ -74,9 +85,18 @@ class ThreadSource(OwnTask):
         self._pulled: Deferred[Batch] | None = None
         self._end: Batch | None = None
         self.isOut = False
+        self.isSeen = False
+        self.stream: ref[Stream] | None = None
 
     def __repr__(self) -> str:
         return f"<ThreadSource: what {describeCall(*self._call.callTuple)} has returned>"
+
+    def describe(self) -> str:
+        """
+        Return the call as text, with its ID if it has one.
+        """
+        number = f"call {self._call.ID}, " if self._call.ID else ""
+        return f"{number}{describeCall(*self._call.callTuple)}"
 
     @property
     def isEnded(self) -> bool:
@@ -106,6 +126,7 @@ class ThreadSource(OwnTask):
 
     def _goOut(self) -> None:
         self.isOut = True
+        self.isSeen = False
         self._keeper.submit(self)
         self._keeper.watch(self)
 
@@ -136,7 +157,7 @@ class ThreadSource(OwnTask):
         if status != "r":
             # The thread has been written off, or could not be had.
             why = "did not return" if status == "k" else failureOf(result).getErrorMessage()
-            self.lost(ThreadError(f"the thread of {self!r} was lost: {why}"))
+            self.lost(WorkerLost(f"the stream of {self.describe()} was lost with its thread, which {why}"))
             self._keeper.sourceEnded(self)
             return
         if self._stepper.isClosed:
@@ -170,8 +191,12 @@ class ThreadSource(OwnTask):
             return
         if self.isOut:
             self._keeper.cancel(self)
-        else:
+        elif self._keeper.threadRunning:
             self._goOutToClose()
+        else:
+            # Its thread is gone, and another one would be no better.
+            self._stepper.close()
+            self._keeper.sourceEnded(self)
 
     def _goOutToClose(self) -> None:
         self._goOut()
