@@ -14,10 +14,13 @@ whatever else the machine does falls on both::
 
     child     what makes a program of measurements
     loops     the loops over calls, the same for all that is measured
+    readers   the loops over streams, likewise
+    leavers   the ways to leave a stream
     watches   the collector's time, the turns of a reactor, resident memory
 
     floor     a process that measures the least code that does it, without a queue
     ours      one that measures this library
+    streams   one that measures this library's streams
     peers     one that measures deferToThreadPool and ThreadPoolExecutor
     ancestor  one that measures AsynQueue 0.9.9, run by an interpreter that has that installed instead of this library
 

@@ -30,7 +30,10 @@ grows with all that is alive in the process. Where everything happens in one thr
 the time on the wall, less what other processes took. All other times are those on the wall, turns of the reactor too.
 
 The floor is one object, one push onto a heap and one pop, and one Deferred made and fired. AsynQueue 0.9.9 runs a call
-before call() returns if its reactor worker is idle, so it queues nothing in a burst; this library never does that."""
+before call() returns if its reactor worker is idle, so it queues nothing in a burst; this library never does that.
+
+The floor of a stream is the bare generator in a loop; with "yield d", a fired Deferred for each item; from a thread,
+batches of 16 items by callFromThread. AsynQueue 0.9.9 has no "async for", which is compared with its "for d in"."""
 
 
 class Arguments(argparse.Namespace):

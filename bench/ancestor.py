@@ -2,9 +2,9 @@
 Measurements of AsynQueue 0.9.9, by its documented API.
 
 This file is run as a script, by an interpreter that has AsynQueue 0.9.9 installed. It stands by itself: what it has in
-common with L{bench.loops} is written down again here.
+common with L{bench.loops} and L{bench.readers} is written down again here.
 
-A measurement in which calls are lost gives C{problem}, which says how many, in the place of figures.
+A measurement in which calls or items are lost gives C{problem}, which says how many, in the place of figures.
 """
 
 from __future__ import annotations
@@ -14,15 +14,17 @@ import json
 import os
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.interfaces import IConsumer
 from twisted.internet.task import LoopingCall, deferLater, react
+from zope.interface import implementer
 
 from asynqueue import AsyncWorker, TaskQueue, ThreadQueue
 
@@ -36,7 +38,7 @@ PATIENCE = 2.0
 
 class Lost(Exception):
     """
-    Some calls will never be settled.
+    Some calls will never be settled, or some items never come.
     """
 
 
@@ -220,6 +222,82 @@ async def cancel(reactor: Any, count: int) -> dict[str, float]:
     return {"total": perf_counter() - start}
 
 
+def numbers(count: int) -> Iterator[int]:
+    """
+    Be the trivial generator that all streams come from.
+    """
+    yield from range(count)
+
+
+@inlineCallbacks
+def byDeferreds(call: Callable[..., Any], count: int) -> Generator[Any, Any, int]:
+    """
+    Read a stream by the documented protocol.
+    """
+    number = 0
+    deferator: Any = yield call(numbers, count)
+    for d in deferator:
+        yield d
+        number += 1
+    return number
+
+
+@implementer(IConsumer)
+class Counter:
+    """
+    A consumer that counts items.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.producer: Any = None
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """
+        Be ready for items.
+        """
+        self.producer = producer
+
+    def unregisterProducer(self) -> None:
+        """
+        Let the producer go.
+        """
+        self.producer = None
+
+    def write(self, data: Any) -> None:
+        """
+        Take an item.
+        """
+        self.number += 1
+
+
+def byConsumer(call: Callable[..., Any], count: int) -> Any:
+    """
+    Have everything written to a consumer.
+    """
+    consumer = Counter()
+    return call(numbers, count, consumer=consumer).addCallback(lambda _: consumer.number)
+
+
+async def read(
+    reader: Callable[..., Any], queue: Any, count: int, rounds: int, clock: Callable[[], float]
+) -> dict[str, float]:
+    """
+    Read streams to their ends.
+    """
+    collector = Collector(clock)
+    await reader(queue.call, WARM_UP)
+    times = []
+    for _ in range(rounds):
+        collector.clear()
+        start = clock()
+        number = await reader(queue.call, count)
+        times.append(clock() - start)
+        if number != count:
+            raise Lost(f"{number:,} of {count:,} items came")
+    return {"perItem": sorted(times)[(len(times) - 1) // 2] / count}
+
+
 async def measure(reactor: Any, measurement: str, count: int, rounds: int) -> dict[str, float]:
     """
     Make a measurement.
@@ -232,6 +310,10 @@ async def measure(reactor: Any, measurement: str, count: int, rounds: int) -> di
         "memory": lambda: memory(reactor, count),
         "drain": lambda: drain(reactor, count),
         "cancel": lambda: cancel(reactor, count),
+        "byDeferreds": lambda: read(byDeferreds, reactorQueue(), count, rounds, process_time),
+        "byConsumer": lambda: read(byConsumer, reactorQueue(), count, rounds, process_time),
+        "threadByDeferreds": lambda: read(byDeferreds, threadQueue(), count, rounds, perf_counter),
+        "threadByConsumer": lambda: read(byConsumer, threadQueue(), count, rounds, perf_counter),
     }
     sample: dict[str, float] = await measurements[measurement]()
     return sample

@@ -24,12 +24,14 @@ class Arguments(argparse.Namespace):
     @ivar count: Of how many calls.
     @ivar rounds: How many times over, where the time of one is short.
     @ivar threads: How many threads a pool has, where there is one.
+    @ivar workers: How many processes there are for calls, where there are any.
     """
 
     measurement: str
     count: int
     rounds: int
     threads: int
+    workers: int
 
 
 #: A measurement: a function of the reactor and the command line.
@@ -45,6 +47,7 @@ def parseArguments() -> Arguments:
     parser.add_argument("count", type=int)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1)
     return parser.parse_args(namespace=Arguments())
 
 

@@ -2,25 +2,32 @@
 The floor: the least code that does what a queue of calls does, without being one.
 
 That is one object for the call, one push onto a heap and one pop off it, and one Deferred made and fired. The loop of
-L{burst} is written out, so that not even the call of a function is counted for submitting.
+L{burst} is written out, so that not even the call of a function is counted for submitting. Of a stream, it is the bare
+generator, with a fired Deferred for each item if need be, and a thread that hands over batches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Generator
 from functools import partial
 from heapq import heappop, heappush
+from itertools import islice
 from time import perf_counter, process_time
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks, succeed
 
 from bench.child import Arguments, measure
 from bench.loops import WARM_UP, cancelled, checkResults, drain, identity, middle, oneAtATime, perCall
+from bench.readers import Call, numbers, read
 from bench.watches import Collector, Sample, residentBytes
 
 #: How long, in seconds, to work on a backlog before the reactor gets a turn: as long as the library does.
 TURN = 0.02
+
+#: How many items a thread hands over at a time: as many as the library lets a generator be ahead.
+BATCH = 16
 
 
 class BareCall:
@@ -151,6 +158,93 @@ async def cancelledUnhandled(reactor: Any, arguments: Arguments) -> Sample:
     return await cancelled(reactor, backlog.call, partial(backlog.workOff, _cancel), arguments.count, areHandled=False)
 
 
+def bareLoop(call: Call, count: int) -> Deferred[int]:
+    """
+    Iterate over the generator, and over nothing else.
+    """
+    number = 0
+    for _ in numbers(count):
+        number += 1
+    return succeed(number)
+
+
+@inlineCallbacks
+def bareDeferreds(call: Call, count: int) -> Generator[Deferred[Any], Any, int]:
+    """
+    Wait for a Deferred for each item, which has fired already.
+    """
+    number = 0
+    for item in numbers(count):
+        yield succeed(item)
+        number += 1
+    return number
+
+
+class BareThread:
+    """
+    A thread that hands items over in batches, and makes the next one when the last has been taken.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._taken = threading.Lock()
+        self._taken.acquire()
+        self._number = 0
+        self._done: Deferred[int] = Deferred()
+
+    def run(self, count: int) -> Deferred[int]:
+        """
+        Have a generator stepped.
+
+        @return: Fires with the number of items.
+        """
+        threading.Thread(target=self._loop, args=(count,), daemon=True).start()
+        return self._done
+
+    def _loop(self, count: int) -> None:
+        items = numbers(count)
+        while batch := list(islice(items, BATCH)):
+            self._reactor.callFromThread(self._take, batch)
+            self._taken.acquire()
+        self._reactor.callFromThread(self._ended)
+
+    def _take(self, batch: list[int]) -> None:
+        # As the library does: the thread goes on while the batch is being read.
+        self._taken.release()
+        for _ in batch:
+            self._number += 1
+
+    def _ended(self) -> None:
+        self._done.callback(self._number)
+
+
+async def readBare(reactor: Any, arguments: Arguments) -> Sample:
+    """
+    @see: L{read}
+    """
+    return await read(bareLoop, _noCall, arguments.count, arguments.rounds, process_time)
+
+
+async def readDeferreds(reactor: Any, arguments: Arguments) -> Sample:
+    """
+    @see: L{read}
+    """
+    return await read(bareDeferreds, _noCall, arguments.count, arguments.rounds, process_time)
+
+
+async def readFromThread(reactor: Any, arguments: Arguments) -> Sample:
+    """
+    @see: L{read}
+    """
+    return await read(
+        lambda _, count: BareThread(reactor).run(count), _noCall, arguments.count, arguments.rounds, perf_counter
+    )
+
+
+def _noCall(*args: Any, **kw: Any) -> Deferred[Any]:
+    raise AssertionError("there is no queue")
+
+
 if __name__ == "__main__":
     measure(
         {
@@ -159,5 +253,8 @@ if __name__ == "__main__":
             "drain": drained,
             "cancel": cancelledHandled,
             "cancelUnhandled": cancelledUnhandled,
+            "read": readBare,
+            "readDeferreds": readDeferreds,
+            "readFromThread": readFromThread,
         }
     )

@@ -45,7 +45,7 @@ def _cells(row: Row, samples: Samples, judge: bool) -> Iterator[str]:
     yield row.title
     yield _median(row.ours, samples, row.quantity)
     yield row.otherName
-    yield _median(row.other, samples, row.quantity)
+    yield "" if row.other is None else _median(row.other, samples, row.quantity)
     word = "its cost" if row.compare is Compare.COST else "its rate"
     yield "" if compared is None else f"{compared.median:.2f} {_TIMES_SIGN} {word}"
     judged = _judged(row, samples)
@@ -53,7 +53,7 @@ def _cells(row: Row, samples: Samples, judge: bool) -> Iterator[str]:
         yield from ("", "", "")
         return
     if row.goal is not None and not row.goal.ofRatio:
-        yield f"{_shown(judged.low, row.quantity)} - {_shown(judged.high, row.quantity)}"
+        yield " - ".join(_shown(figure, row.quantity) for figure in (judged.low, judged.high))
     else:
         yield f"{judged.low:.2f} - {judged.high:.2f}"
     yield "" if row.goal is None else _goal(row.goal, row.quantity)
@@ -62,8 +62,10 @@ def _cells(row: Row, samples: Samples, judge: bool) -> Iterator[str]:
 
 def comparison(row: Row, samples: Samples) -> Spread | None:
     """
-    Return the ratios of a row, or C{None} if one of the two could not be measured.
+    Return the ratios of a row, or C{None} if there is nothing to compare, or one of the two could not be measured.
     """
+    if row.other is None:
+        return None
     ours, other = _figures(row.ours, samples), _figures(row.other, samples)
     found = ratios(ours, other) if row.compare is Compare.COST else ratios(other, ours)
     return Spread.of(found) if found else None
@@ -101,6 +103,10 @@ def _problem(samples: Iterable[Sample]) -> str:
 def _shown(figure: float, quantity: Quantity) -> str:
     if quantity is Quantity.BYTES:
         return f"{figure:,.0f} B"
+    if quantity is Quantity.COUNT:
+        return f"{figure:,.0f}"
+    if quantity is Quantity.RATE:
+        return f"{1 / figure:,.0f}/s"
     for limit, factor, unit in _UNITS:
         if abs(figure) < limit:
             return f"{figure * factor:.3g} {unit}" if figure * factor < 1000 else f"{figure * factor:.0f} {unit}"
@@ -157,7 +163,7 @@ def asJSON(tables: Iterable[tuple[TableOfRows, Samples]]) -> dict[str, Any]:
                 "table": table.title,
                 "title": row.title,
                 "ours": _valueAsJSON(row.ours, samples),
-                "other": {"name": row.otherName, **_valueAsJSON(row.other, samples)},
+                "other": None if row.other is None else {"name": row.otherName, **_valueAsJSON(row.other, samples)},
                 "compare": row.compare.value,
                 "ratio": _spreadAsJSON(comparison(row, samples)),
                 "goal": None if row.goal is None else _goal(row.goal, row.quantity),

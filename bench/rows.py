@@ -15,10 +15,17 @@ from bench.run import Case
 class Quantity(Enum):
     """
     What a figure is, which says how it is shown.
+
+    @cvar TIME: Seconds.
+    @cvar RATE: Seconds for one thing, shown as how many there are in a second.
+    @cvar BYTES: Bytes.
+    @cvar COUNT: A number of things.
     """
 
     TIME = "time"
+    RATE = "rate"
     BYTES = "bytes"
+    COUNT = "count"
 
 
 class Compare(Enum):
@@ -73,13 +80,13 @@ class Row:
 
     @ivar title: What is measured.
     @ivar ours: The figure of this library.
-    @ivar other: The figure that it is compared with.
+    @ivar other: The figure that it is compared with, if any.
     @ivar otherName: What the report calls that.
     """
 
     title: str
     ours: Value
-    other: Value
+    other: Value | None
     otherName: str
     quantity: Quantity = Quantity.TIME
     compare: Compare = Compare.COST
@@ -112,4 +119,4 @@ class Group:
         Return the measurements that the rows need.
         """
         values = [value for table in self.tables for row in table.rows for value in (row.other, row.ours)]
-        return list(dict.fromkeys(value.case for value in values))
+        return list(dict.fromkeys(value.case for value in values if value is not None))

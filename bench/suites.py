@@ -12,6 +12,7 @@ from bench.rows import Compare, Goal, Group, Quantity, Row, Table, Value
 from bench.run import Case, Subject
 
 OURS = Subject("asynqueue", ("-m", "bench.ours"))
+STREAMS = Subject("asynqueue", ("-m", "bench.streams"))
 FLOOR = Subject("floor", ("-m", "bench.floor"))
 POOL_OF_ONE = Subject("deferToThreadPool, 1 thread", ("-m", "bench.peers", "--threads", "1"))
 POOL_OF_TEN = Subject("deferToThreadPool, 10 threads", ("-m", "bench.peers", "--threads", "10"))
@@ -23,13 +24,16 @@ ANCESTOR = Subject("AsynQueue 0.9.9", ("-I", "bench/ancestor.py"), isPeer=True)
 @frozen
 class Sizes:
     """
-    How many calls are made.
+    How many calls are made, and how many items come from generators.
 
     @ivar burst: Calls queued at once.
     @ivar latency: Calls one at a time.
     @ivar backlog: Backlogs that are compared with one another, the least first.
     @ivar held: Calls queued to see how much memory they take.
     @ivar settled: Calls queued to see whether all of them are settled.
+    @ivar items: Items of a stream that is read as fast as possible.
+    @ivar slow: Items of a stream that is read slowly.
+    @ivar left: Streams that are left before their ends.
     """
 
     burst: int
@@ -37,10 +41,31 @@ class Sizes:
     backlog: tuple[int, ...]
     held: int
     settled: int
+    items: int
+    slow: int
+    left: int
 
 
-FULL = Sizes(burst=30_000, latency=3_000, backlog=(10_000, 100_000, 1_000_000), held=100_000, settled=10_000)
-QUICK = Sizes(burst=2_000, latency=300, backlog=(1_000, 10_000, 50_000), held=10_000, settled=1_000)
+FULL = Sizes(
+    burst=30_000,
+    latency=3_000,
+    backlog=(10_000, 100_000, 1_000_000),
+    held=100_000,
+    settled=10_000,
+    items=50_000,
+    slow=1_000_000,
+    left=1_000,
+)
+QUICK = Sizes(
+    burst=2_000,
+    latency=300,
+    backlog=(1_000, 10_000, 50_000),
+    held=10_000,
+    settled=1_000,
+    items=5_000,
+    slow=20_000,
+    left=100,
+)
 
 #: How many calls, at most, a process makes in rounds where a single round is short.
 ROUNDS_OF = 120_000
@@ -51,6 +76,12 @@ LONGEST_REPEATS = 2
 
 #: How much memory a queued call may take, in bytes.
 SMALL = Goal(atMost=1024, ofRatio=False)
+
+#: By how much the memory may grow, in bytes, while a stream is read.
+FLAT = Goal(atMost=1 << 20, ofRatio=False)
+
+#: How many items a generator may be ahead of its reader.
+NEAR = Goal(atMost=16, ofRatio=False)
 
 #: How long, in seconds, the reactor may be blocked.
 SHORT_TURN = Goal(atMost=0.05, ofRatio=False)
@@ -245,6 +276,81 @@ def _settled(count: int) -> Table:
     return Table(f"Reactor worker, {count:,} calls queued behind one that takes its time: time until settled", rows)
 
 
+def streams(sizes: Sizes, repeats: int) -> Iterator[Group]:
+    """
+    Compare items that come from a generator, and see what becomes of streams that are read slowly, or left.
+    """
+    count = sizes.items
+    yield Group(
+        repeats,
+        (
+            Table(
+                f"Reactor worker, {count:,} items from a generator: items in a second of processor time",
+                _read(count, "by", ("readDeferreds", "read", "read"), Goal(atLeast=3)),
+            ),
+            Table(
+                f"Thread worker, {count:,} items from a generator: items in a second",
+                _read(count, "threadBy", ("readFromThread",) * 3, Goal(atLeast=10)),
+            ),
+        ),
+    )
+    yield Group(min(repeats, LONG_REPEATS), (_readSlowly(sizes.slow), _left(sizes.left)))
+
+
+def _read(count: int, prefix: str, floors: Sequence[str], goal: Goal) -> list[Row]:
+    """
+    Compare each way of reading with that of the ancestor that is nearest to it, and with the floor.
+    """
+    ways = (
+        ("for d in deferator: yield d", "Deferreds", "Deferreds", "for d in"),
+        ("async for", "AsyncFor", "Deferreds", "for d in"),
+        ("consumer=", "Consumer", "Consumer", "consumer="),
+    )
+    often = rounds(count, of=3 * count)
+    rows = []
+    for (title, way, ancestral, how), bare in zip(ways, floors, strict=True):
+        ours, ancestor, floor = (
+            Value(Case(subject, measurement, count, often), "perItem")
+            for subject, measurement in ((STREAMS, prefix + way), (ANCESTOR, prefix + ancestral), (FLOOR, bare))
+        )
+        name = f"{ANCESTOR.name}, {how}"
+        rows.append(Row(title, ours, ancestor, name, Quantity.RATE, compare=Compare.RATE, goal=goal))
+        rows.append(_compared(title, ours, floor, quantity=Quantity.RATE))
+    return rows
+
+
+def _readSlowly(count: int) -> Table:
+    rows = []
+    for where, measurement in (("reactor", "slowly"), ("thread", "threadSlowly")):
+        case = Case(STREAMS, measurement, count)
+        rows += [
+            _alone(f"{where} worker, memory grown at most", Value(case, "grown"), Quantity.BYTES, FLAT),
+            _alone(f"{where} worker, generator ahead at most", Value(case, "lead"), Quantity.COUNT, NEAR),
+            _alone(f"{where} worker, items in a second", Value(case, "perItem"), Quantity.RATE),
+        ]
+    return Table(f"{count:,} items to a consumer that pauses in each turn of the reactor", rows)
+
+
+def _left(count: int) -> Table:
+    """
+    See whether all is cleared up.
+    """
+    all_, none = Goal(atLeast=count, ofRatio=False), Goal(atMost=0, ofRatio=False)
+    rows = []
+    for where, measurement in (("reactor", "left"), ("thread", "threadLeft")):
+        case = Case(STREAMS, measurement, count)
+        rows += [
+            _alone(f"{where} worker, generators closed", Value(case, "closed"), Quantity.COUNT, all_),
+            _alone(f"{where} worker, threads left", Value(case, "threads"), Quantity.COUNT, none),
+            _alone(f"{where} worker, time until then", Value(case, "total"), Quantity.TIME),
+        ]
+    return Table(f"{count:,} endless streams left at random points, in all the ways there are", rows)
+
+
+def _alone(title: str, ours: Value, quantity: Quantity, goal: Goal | None = None) -> Row:
+    return Row(title, ours, None, "", quantity, goal=goal)
+
+
 def _compared(
     title: str,
     ours: Value,
@@ -257,7 +363,7 @@ def _compared(
 
 
 #: What C{--only} may name.
-SUITES = {"reactor": reactor, "threads": threads, "backlog": backlog}
+SUITES = {"reactor": reactor, "threads": threads, "backlog": backlog, "streams": streams}
 
 
 def chosen(names: Sequence[str], sizes: Sizes, repeats: int) -> Iterator[Group]:

@@ -480,5 +480,6 @@ class DocstringTests(TestCase):
         """
         The session in the docstring of C{asynqueue.testing} is what happens.
         """
-        names: dict[str, Any] = {"Clock": Clock, "TaskQueue": TaskQueue, **vars(asynqueue.testing)}
+        kit = {name: getattr(asynqueue.testing, name) for name in asynqueue.testing.__all__}
+        names: dict[str, Any] = {"Clock": Clock, "TaskQueue": TaskQueue, **kit}
         self.runExamples(asynqueue.testing, names)

@@ -1842,8 +1842,8 @@ class ThreadTests(ThreadRules, ThreadStreamCase):
     @rule
     async def test_stuckBehindAnotherCall(self) -> None:
         """
-        When another call's thread is written off, the streams of that thread are lost, and say so: no other thread steps
-        a generator.
+        When another call's thread is written off, the streams of that thread are lost, and say so: no other thread
+        steps a generator.
         """
         numbers = self.numbers(200)
         self.sources.clear()
@@ -1857,7 +1857,7 @@ class ThreadTests(ThreadRules, ThreadStreamCase):
         self.assertEqual(outcome.kind, CancelledError)
         with self.assertRaises(WorkerLost):
             async for item in reader:
-                items.append(item)
+                items.append(item)  # noqa: PERF401 -- those before the error count
         self.assertEqual(items, list(range(len(items))))
         gate.open()
         await self.ended(self.home)

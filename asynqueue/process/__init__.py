@@ -12,13 +12,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from asynqueue.process.ampoulepool import AmpouleWorker
     from asynqueue.process.base import ProcessBase
     from asynqueue.process.queue import ProcessQueue
     from asynqueue.process.worker import ProcessWorker
 
-__all__ = ["ProcessBase", "ProcessQueue", "ProcessWorker"]
+__all__ = ["AmpouleWorker", "ProcessBase", "ProcessQueue", "ProcessWorker"]
 
 _HOMES = {
+    "AmpouleWorker": "asynqueue.process.ampoulepool",
     "ProcessBase": "asynqueue.process.base",
     "ProcessQueue": "asynqueue.process.queue",
     "ProcessWorker": "asynqueue.process.worker",
