@@ -14,7 +14,7 @@ PEERS := asynqueue==0.9.9
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs bench clean
+.PHONY: help demo test soak lint docs bench clean
 # Two targets at once would install into one environment at once.
 .NOTPARALLEL:
 
@@ -28,6 +28,9 @@ demo: $(VENV)/.installed-cli ## run the demonstration, with DEMO_ARGS
 test: $(VENV)/.installed-test ## run all tests: trial's, then pytest's
 	$(BIN)/python -m twisted.trial test
 	$(BIN)/python -m pytest
+
+soak: $(VENV)/.installed-test ## run the tests of child processes at full length
+	ASYNQUEUE_SOAK=1 $(BIN)/python -m twisted.trial test.test_process_worker test.test_process_faults
 
 lint: $(VENV)/.installed-lint ## check style, formatting and types
 	$(BIN)/ruff check

@@ -62,6 +62,7 @@ class Deferator:
         else:
             source = sourceOf(objectOrRepresentation)
         self._stream = Stream(source)
+        self._stop = self._stream.stop
         # Not the object itself: what is in an iterator is freed when it is closed.
         self._representation: object = (
             objectOrRepresentation if isinstance(objectOrRepresentation, str) else safeRepr(objectOrRepresentation, 200)
@@ -77,6 +78,7 @@ class Deferator:
         """
         deferator = cls.__new__(cls)
         deferator._stream = Stream(source)
+        deferator._stop = deferator._stream.stop
         deferator._representation = source if representation is None else representation
         deferator._asked = None
         return deferator
@@ -141,7 +143,7 @@ class Deferator:
         stream = self._stream
         if len(stream.items) > 1 and self._asked is None and not stream.isClaimed:
             there: Deferred[Any] = succeed(stream.items.popleft())
-            there.stop = self.stop  # type: ignore[attr-defined]
+            there.stop = self._stop  # type: ignore[attr-defined]
             stream.delivered += 1
             return there
         if self._asked is not None or stream.isClaimed:
