@@ -227,7 +227,7 @@ class OptionsTests(SynchronousTestCase):
 
     def test_defaults(self) -> None:
         options = makeParser().parse_args([])
-        self.assertEqual((options.workers, options.limit, options.top), ("thread:4", None, 10))
+        self.assertEqual((options.workers, options.limit, options.top), ("process:cores", None, 10))
         self.assertEqual((options.baseline, options.interrupt_policy), (True, "cancel"))
 
     def test_badWorkers(self) -> None:

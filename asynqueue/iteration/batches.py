@@ -5,6 +5,7 @@ Stepping an iterator, some items at a time, wherever it may run.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, MutableSequence, Sequence
+from itertools import repeat
 from sys import getsizeof
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -109,17 +110,18 @@ class Stepper:
         append = items.append
         step = self._next
         memory = MEMORY
-        number = 0
         until = monotonic() + SPAN
         try:
-            while True:
+            for _ in repeat(None, most):
                 item = step()
                 append(item)
-                number += 1
                 if type(item) not in SMALL:
                     memory -= _sizeOf(item)
-                if number >= most or memory <= 0 or self.isAborted or monotonic() > until:
-                    return Batch(items)
+                    if memory <= 0:
+                        break
+                if self.isAborted or monotonic() > until:
+                    break
+            return Batch(items)
         except StopIteration:
             return Batch(items, isLast=True)
         except BaseException as error:  # even a SystemExit of the iterator's own ends the stream, not the thread

@@ -347,7 +347,8 @@ class Conversation:
         elif kind == frames.ERROR:
             failure = failureFrom(body)
             outcome = ("e", failure)
-            if failure.check(MemoryError):
+            # Nothing can be derived from that class.
+            if getattr(failure.value, "remoteType", "") == "builtins.MemoryError":
                 self.onWorn()
         else:
             return self._takeOther(kind, number, body)
