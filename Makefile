@@ -8,8 +8,8 @@ BENCH_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PEERS_VENV := .venv-peers
-# What `make bench` compares with and what cannot be installed beside this library: they share its import name.
-PEERS := asynqueue==0.9.9
+# What `make bench` compares with and what is not installed beside this library: one cannot be, by its import name.
+PEERS := asynqueue==0.9.9 joblib pebble
 
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 

@@ -24,5 +24,13 @@ whatever else the machine does falls on both::
     peers     one that measures deferToThreadPool and ThreadPoolExecutor
     ancestor  one that measures AsynQueue 0.9.9, run by an interpreter that has that installed instead of this library
 
+    processrows         what calls in child processes are compared with
+    processes           a process that measures this library's process workers
+    pipefloor           one that measures the least code that does it
+    pools               one that measures other pools of processes
+    ancestorprocesses   one that measures AsynQueue 0.9.9's process workers
+    work                what the calls do
+    leftovers           what ends processes that are left behind
+
 No test asserts any of these figures.
 """

@@ -4,6 +4,7 @@ Measurements of this library's process workers.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Awaitable, Callable
@@ -110,6 +111,21 @@ def _read(reader: Reader) -> Measurement:
         return await read(reader, queue.call, arguments.count, arguments.rounds, perf_counter)
 
     return measurement
+
+
+async def mapped(reactor: Any, arguments: Arguments) -> Sample:
+    """
+    Map over numbers, and collect the results.
+    """
+    queue = await _queue(arguments)
+    await queue.map(identity, range(WARM_UP)).collect()
+    gc.collect()
+    start = perf_counter()
+    results = await queue.map(identity, range(arguments.count)).collect()
+    elapsed = perf_counter() - start
+    if results != list(range(arguments.count)):
+        raise AssertionError("some calls had other results")
+    return {"perItem": elapsed / arguments.count}
 
 
 # Turns
@@ -246,6 +262,7 @@ if __name__ == "__main__":
             "byDeferreds": _read(byDeferreds),
             "byAsyncFor": _read(byAsyncFor),
             "byConsumer": _read(byConsumer),
+            "map": mapped,
             "queuedTurn": queuedTurn,
             "argumentTurn": argumentTurn,
             "resultTurn": resultTurn,

@@ -5,12 +5,16 @@ Processes that measure, each for one figure, those that are compared taking turn
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from attrs import field, frozen
+
+from bench.leftovers import VARIABLE, endLeftovers, newMark
 
 #: The folder in which C{python -m bench} finds both this package and the library.
 ROOT = Path(__file__).resolve().parent.parent
@@ -81,16 +85,29 @@ def runCase(case: Case, peersPython: Path, timeLimit: float = TIME_LIMIT) -> Sam
         return Sample(problem="not installed")
     interpreter = str(peersPython) if case.subject.isPeer else sys.executable
     command = [interpreter, *case.subject.command, case.measurement, str(case.count), "--rounds", str(case.rounds)]
-    try:
-        ended = subprocess.run(
-            command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeLimit
-        )
-    except subprocess.TimeoutExpired:
-        return Sample(problem=f"took more than {timeLimit:g} s")
-    lines = ended.stdout.splitlines()
-    if ended.returncode or not lines:
-        print(ended.stderr, file=sys.stderr)
-        return Sample(problem=f"ended with exit code {ended.returncode}")
+    mark = newMark()
+    # Into files and not over pipes, which a child that is left behind would hold open.
+    with TemporaryFile("w+") as output, TemporaryFile("w+") as errors:
+        try:
+            ended = subprocess.run(
+                command,
+                cwd=ROOT,
+                env={**os.environ, VARIABLE: mark},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+                timeout=timeLimit,
+            )
+        except subprocess.TimeoutExpired:
+            return Sample(problem=f"took more than {timeLimit:g} s")
+        finally:
+            endLeftovers(mark)
+        output.seek(0)
+        lines = output.read().splitlines()
+        if ended.returncode or not lines:
+            errors.seek(0)
+            print(errors.read(), file=sys.stderr)
+            return Sample(problem=f"ended with exit code {ended.returncode}")
     figures = json.loads(lines[-1])
     if "problem" in figures:
         return Sample(problem=figures["problem"])

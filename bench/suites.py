@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from attrs import frozen
 
+from bench import processrows
 from bench.rows import Compare, Goal, Group, Quantity, Row, Table, Value
 from bench.run import Case, Subject
 
@@ -362,8 +363,15 @@ def _compared(
     return Row(title, ours, other, other.case.subject.name, quantity, compare, goal)
 
 
+def processes(sizes: Sizes, repeats: int) -> Iterator[Group]:
+    """
+    Compare calls in child processes.
+    """
+    yield from processrows.processes(processrows.QUICK if sizes is QUICK else processrows.FULL, repeats)
+
+
 #: What C{--only} may name.
-SUITES = {"reactor": reactor, "threads": threads, "backlog": backlog, "streams": streams}
+SUITES = {"reactor": reactor, "threads": threads, "backlog": backlog, "streams": streams, "processes": processes}
 
 
 def chosen(names: Sequence[str], sizes: Sizes, repeats: int) -> Iterator[Group]:
