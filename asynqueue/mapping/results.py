@@ -25,7 +25,7 @@ class MapResults(Deferator, Generic[R]):
 
         >>> results = await queue.map(func, items)
 
-    Leaving the loop early cancels the calls that wait or run, and closes the iterable; so do L{stop}, and dropping the
+    Leaving the loop early cancels the calls that wait or run, and closes the iterable; so do C{stop()}, and dropping the
     last reference to this object.
     """
 
