@@ -25,8 +25,8 @@ class MapResults(Deferator, Generic[R]):
 
         >>> results = await queue.map(func, items)
 
-    Leaving the loop early cancels the calls that wait or run, and closes the iterable; so do C{stop()}, and dropping the
-    last reference to this object.
+    Leaving the loop early cancels the calls that wait or run, and closes the iterable; so do C{stop()}, and
+    dropping the last reference to this object.
     """
 
     _mapper: Mapper
