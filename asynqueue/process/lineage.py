@@ -202,16 +202,21 @@ class Lineage:
         conversation.onDeath = lambda: self._dying(conversation)
         conversation.onGone = lambda death: self._died(conversation, death)
         child.onReady = lambda: self._ready(conversation)
+        # A child may have come to its end before the call that starts it returns.
+        self._starting = conversation
+        self._all[conversation] = monotonic()
         try:
             child.start()
         except OSError as error:
             # No room for another process or file; there may be some later.
+            self._starting = None
+            del self._all[conversation]
             self._failed(f"it could not be started: {error}")
+            return
+        if conversation not in self._all:
             return
         if spec.isGuarded and child.pid is not None:
             guard(self._reactor, child.pid)
-        self._starting = conversation
-        self._all[conversation] = monotonic()
         self._timers[conversation] = self._reactor.callLater(START_LIMIT, child.kill, "took too long to get ready")
 
     def _conversation(self, output: OutputLines) -> Conversation:
