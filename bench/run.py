@@ -86,13 +86,16 @@ def runCase(case: Case, peersPython: Path, timeLimit: float = TIME_LIMIT) -> Sam
     interpreter = str(peersPython) if case.subject.isPeer else sys.executable
     command = [interpreter, *case.subject.command, case.measurement, str(case.count), "--rounds", str(case.rounds)]
     mark = newMark()
+    environment = {**os.environ, VARIABLE: mark}
+    # Otherwise each process that is started, and each child of it, might compile what it imports anew.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     # Into files and not over pipes, which a child that is left behind would hold open.
     with TemporaryFile("w+") as output, TemporaryFile("w+") as errors:
         try:
             ended = subprocess.run(
                 command,
                 cwd=ROOT,
-                env={**os.environ, VARIABLE: mark},
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=errors,
