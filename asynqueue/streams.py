@@ -186,7 +186,7 @@ class Streams:
         From now on, end each stream whose queue or worker is about to go, and that nobody has read from for a while.
         """
         if self._open and self._watch is None:
-            for each in self._open.values():
+            for each in tuple(self._open.values()):
                 each.isIdle()
             self._watch = self._dispatcher.deadline(PATIENCE, self._look)
 

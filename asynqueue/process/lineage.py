@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from attrs import frozen
 from twisted.logger import Logger
 
+from asynqueue.errors import EncodeError
 from asynqueue.process.childprocess import ChildProcess, Death, Life
 from asynqueue.process.conversation import Conversation
+from asynqueue.process.encoding import CallEncoder
 from asynqueue.process.guard import guard, guardNoMore
 from asynqueue.process.health import Vitals, memoryOf, vitalsOf
 from asynqueue.process.output import OutputLines
@@ -149,7 +151,7 @@ class Lineage:
         self._succession = Succession()
         self._wasCurrent: Conversation | None = None
         self._starting: Conversation | None = None
-        self._all: dict[Conversation, float] = {}
+        self._all: dict[Conversation, None] = {}
         self._timers: dict[Conversation, IDelayedCall] = {}
         self._restart: IDelayedCall | None = None
         self._age: IDelayedCall | None = None
@@ -161,7 +163,7 @@ class Lineage:
         self._memoryLook: IDelayedCall | None = None
         self._baseline: int | None = None
         self._isEnding = False
-        self._lastReason = ""
+        self._encoder = CallEncoder(spec.dumps, spec.variables, spec.limit)
 
     def tasks(self) -> list[Task]:
         """
@@ -204,7 +206,7 @@ class Lineage:
         child.onReady = lambda: self._ready(conversation)
         # A child may have come to its end before the call that starts it returns.
         self._starting = conversation
-        self._all[conversation] = monotonic()
+        self._all[conversation] = None
         try:
             child.start()
         except OSError as error:
@@ -224,7 +226,7 @@ class Lineage:
         Return what there is to be between the worker and a child of its kind.
         """
         spec = self._spec
-        rest = (spec.dumps, spec.limit, self._numbers, self._times, spec.variables)
+        rest = (self._encoder, self._numbers, self._times)
         if spec.hasReactor:
             # It loads AMP, and with it TLS, which takes a while.
             from asynqueue.process.reactorconversation import ReactorChildProcess, ReactorConversation
@@ -259,15 +261,19 @@ class Lineage:
 
     # Retirement
 
-    @property
-    def room(self) -> int:
+    def capacity(self, window: int) -> int:
         """
-        How many more calls the present child may be given, over its whole life.
+        Return how many calls the present child may hold.
+
+        @param window: How many fit into a few milliseconds.
         """
-        if self.current is None:
+        # Hot path, watched by `bench --only processes`.
+        current = self.current
+        if current is None:
             return 0
+        capacity = current.capacity(window)
         most = self._spec.maxTasks
-        return 1 << 30 if most is None else most - self.current.accepted
+        return capacity if most is None else min(capacity, len(current.held) + most - current.accepted)
 
     def _reported(self, conversation: Conversation, number: int, began: float) -> None:
         if conversation is self.current:
@@ -284,8 +290,19 @@ class Lineage:
         """
         if self._check is None:
             self._check = self._reactor.callLater(CHECK, self._checkVitals)
-        if self._spec.maxTasks is not None and self.room <= 0:
+        most = self._spec.maxTasks
+        if most is not None and self.current is not None and self.current.accepted >= most:
             self._succeed()
+
+    def keepUpdate(self, task: Task) -> None:
+        """
+        Have the successors of the present child run an update, too.
+        """
+        try:
+            self.updates.append(b"".join(self._encoder.encode(task)))
+        except EncodeError:
+            # The update has failed with that.
+            return
 
     def _succeed(self) -> None:
         """
@@ -418,13 +435,12 @@ class Lineage:
         """
         Try again later to start a child.
         """
-        self._lastReason = reason + "".join(f"\n  stderr: {line}" for line in lastLines or [])
         delay = self._succession.ended(False, 0)
         if self._isEnding:
             return
         self._restart = self._reactor.callLater(delay, self._start)
         if self._succession.isHopeless and self.current is None:
-            self._family.startFailed(self._lastReason)
+            self._family.startFailed(reason + "".join(f"\n  stderr: {line}" for line in lastLines or []))
 
     def end(self) -> None:
         """

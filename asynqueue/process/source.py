@@ -70,7 +70,7 @@ class ChildSource:
         pulled: Deferred[Batch] = Deferred()
         self._pulled = pulled
         self._grant()
-        self._conversation.watch(self)
+        self._conversation.watch()
         return pulled
 
     @property

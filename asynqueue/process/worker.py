@@ -33,17 +33,17 @@ from itertools import count
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from asynqueue.callinfo import describeCall
-from asynqueue.errors import EncodeError, TimeLimitExceeded, WorkerError, WorkerStartError
+from asynqueue.errors import TimeLimitExceeded, WorkerError, WorkerLost, WorkerStartError
 from asynqueue.interfaces import IStartedWorker
-from asynqueue.options import checkedCount, checkedTimeout
+from asynqueue.options import DEFAULT_OPTIONS, checkedCount, checkedTimeout
 from asynqueue.process import frames
 from asynqueue.process.conversation import Conversation
-from asynqueue.process.encoding import encode, encodeStart, picklerOf
+from asynqueue.process.encoding import encodeStart, picklerOf
 from asynqueue.process.health import memoryOf
 from asynqueue.process.lineage import ChildSpec, Lineage
 from asynqueue.process.mainmodule import NAME, mainOf
@@ -254,10 +254,7 @@ class ProcessWorker:
         How many tasks the worker may hold.
         """
         # Hot path, watched by `bench --only processes`.
-        lineage = self._lineage
-        if lineage is None or lineage.current is None:
-            return 0
-        return min(lineage.current.capacity(self._window.size), len(lineage.current.held) + lineage.room)
+        return 0 if self._lineage is None else self._lineage.capacity(self._window.size)
 
     @property
     def tasks(self) -> list[Task]:
@@ -294,6 +291,17 @@ class ProcessWorker:
         @return: Fires with L{times}.
         """
         return succeed(self.times)
+
+    def stack(self) -> Deferred[str]:
+        """
+        Ask the present child where it is, also while it computes.
+
+        @return: Fires with the stack of its main thread as text. Errbacks with C{TimeoutError} when there is no reply
+            for 5 seconds, for C code does not let the interpreter go; with L{WorkerLost} if there is no child, or it
+            dies; and with C{NotImplementedError} for a child with a reactor.
+        """
+        current = self._current
+        return fail(WorkerLost(f"{self!r} has no child at the moment")) if current is None else current.stack()
 
     def describeRunning(self) -> str:
         """
@@ -383,23 +391,13 @@ class ProcessWorker:
             self._busySince = monotonic()
         current.accept(task)
         lineage.gaveCall()
-        if task.options.alone:
-            self._keepUpdate(lineage, task)
         options = task.options
+        if options is not DEFAULT_OPTIONS and options.lasting:
+            lineage.keepUpdate(task)
         if task.tellsStart or options.timeLimit is not None or options.softTimeLimit is not None:
             self._untold[task] = None
             if self._look is None:
                 self._look = self._reactor.callLater(LOOK, self._tellStarts)
-
-    def _keepUpdate(self, lineage: Lineage, task: Task) -> None:
-        """
-        Have the successors of a child run an update, too.
-        """
-        try:
-            lineage.updates.append(encode(self._spec.dumps, task, self._spec.variables, self._spec.limit))
-        except EncodeError:
-            # The update has failed with that.
-            return
 
     def _tellStarts(self) -> None:
         """
