@@ -20,9 +20,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
     from signal import SIG_IGN, SIGINT, SIGURG, getsignal, pthread_kill, signal
-    from typing import Any
+    from typing import Any, Protocol
 
-    from asynqueue.process.outlet import Outlet
+    class Writes(Protocol):
+        """
+        Tells the parent something.
+        """
+
+        def write(self, kind: int, number: int, body: bytes = b"") -> None:
+            """
+            Write a record.
+            """
 else:
     # What `signal` has these from; that would make enumerations besides, which takes time.
     from _signal import SIG_IGN, SIGINT, SIGURG, getsignal, pthread_kill, signal
@@ -49,7 +57,7 @@ class Control:
     """
 
     def __init__(
-        self, descriptor: int, outlet: Outlet, streams: Container[int], flush: Callable[[int], object]
+        self, descriptor: int, outlet: Writes, streams: Container[int], flush: Callable[[int], object]
     ) -> None:
         """
         To be made in the main thread.

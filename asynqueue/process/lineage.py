@@ -9,11 +9,10 @@ ends when it is done with those it has.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
-from attrs import frozen
 from twisted.logger import Logger
 
 from asynqueue.errors import EncodeError
@@ -30,11 +29,8 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IDelayedCall
 
-    from asynqueue.process.encoding import Dumps
+    from asynqueue.process.childspec import ChildSpec
     from asynqueue.tasks import Task
-
-#: How long, in seconds, a child may take to get ready.
-START_LIMIT = 10.0
 
 #: How long, in seconds, a child that has been told to end may take for it.
 END_LIMIT = 2.0
@@ -50,39 +46,6 @@ STRIKES = 3
 
 #: From this part of its calls on, a child that may run only so many has a successor started.
 AHEAD = 0.8
-
-
-@frozen
-class ChildSpec:
-    """
-    What the children of a worker are like.
-
-    @ivar environment: Their environment variables.
-    @ivar settings: What they get to know.
-    @ivar dumps: Pickles for them.
-    @ivar limit: How long, in bytes, what travels of a single call or result may be.
-    @ivar variables: Which context variables travel with calls.
-    @ivar maxTasks: How many calls one of them may run, or C{None}.
-    @ivar maxMemory: How much resident memory, in kilobytes, it may have after a call, or C{None}.
-    @ivar maxGrowth: How many times the memory that it had after its first call, or C{None}.
-    @ivar maxAge: How old, in seconds, it may get, or C{None}.
-    @ivar isGuarded: Whether what it has started is ended when this process is killed.
-    @ivar hasReactor: Whether it runs its calls in a reactor, many at once.
-    @ivar grace: How long, in seconds, a call in its reactor may go on when it has been cancelled.
-    """
-
-    environment: Mapping[str, str]
-    settings: Mapping[str, Any]
-    dumps: Dumps
-    limit: int
-    variables: Sequence[str] = ()
-    maxTasks: int | None = None
-    maxMemory: int | None = None
-    maxGrowth: float | None = None
-    maxAge: float | None = None
-    isGuarded: bool = False
-    hasReactor: bool = False
-    grace: float = 2.0
 
 
 class Family(Protocol):
@@ -177,11 +140,15 @@ class Lineage:
         """
         return [task for conversation in self._all for task in conversation.begun()]
 
-    def conversationWith(self, task: Task) -> Conversation | None:
+    def find(self, task: Task) -> tuple[Conversation, int] | tuple[None, int]:
         """
-        Return that which a task has been sent in and has no outcome from, or C{None}.
+        Return where a task has been sent and has no outcome from, and by what number; or C{None}.
         """
-        return next((each for each in self._all if each.numberOf(task) is not None), None)
+        for conversation in self._all:
+            number = conversation.numberOf(task)
+            if number is not None:
+                return conversation, number
+        return None, 0
 
     def begin(self) -> None:
         """
@@ -219,7 +186,7 @@ class Lineage:
             return
         if spec.isGuarded and child.pid is not None:
             guard(self._reactor, child.pid)
-        self._timers[conversation] = self._reactor.callLater(START_LIMIT, child.kill, "took too long to get ready")
+        self._timers[conversation] = self._reactor.callLater(spec.startLimit, child.kill, "took too long to get ready")
 
     def _conversation(self, output: OutputLines) -> Conversation:
         """

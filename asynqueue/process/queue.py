@@ -27,6 +27,7 @@ FOR_WORKERS = (
     "contextVars",
     "limit",
     "grace",
+    "startLimit",
     "maxTasks",
     "maxMemory",
     "maxGrowth",

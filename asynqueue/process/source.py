@@ -66,6 +66,8 @@ class ChildSource:
         """
         # Hot path, watched by `bench --only streams`.
         if self._items or self._end is not None:
+            # The reader has not been there for them.
+            self._window = max(FIRST, self._window // 2)
             return self._batch()
         pulled: Deferred[Batch] = Deferred()
         self._pulled = pulled
