@@ -103,14 +103,9 @@ class ConstructionTests(SynchronousTestCase):
                 error = self.assertRaises(kind, ProcessWorker, **{name: value})
                 self.assertIn(name, str(error))
         self.assertRaises(ValueError, ProcessWorker, maxGrowth=1)
-        starts: list[tuple[Any, type[Exception]]] = [
-            (0, ValueError),
-            (None, ValueError),
-            (-1, ValueError),
-            ("1", TypeError),
-        ]
-        for value, kind in starts:
-            self.assertIn("startLimit", str(self.assertRaises(kind, ProcessWorker, startLimit=value)))
+        for value in (0, None, -1):
+            self.assertIn("startLimit", str(self.assertRaises(ValueError, ProcessWorker, startLimit=value)))
+        self.assertIn("startLimit", str(self.assertRaises(TypeError, ProcessWorker, startLimit="1")))
 
     def test_badOthers(self) -> None:
         """
