@@ -103,8 +103,8 @@ class ConstructionTests(SynchronousTestCase):
                 error = self.assertRaises(kind, ProcessWorker, **{name: value})
                 self.assertIn(name, str(error))
         self.assertRaises(ValueError, ProcessWorker, maxGrowth=1)
-        for value in (0, None, -1):
-            self.assertIn("startLimit", str(self.assertRaises(ValueError, ProcessWorker, startLimit=value)))
+        for seconds in (0, None, -1):
+            self.assertIn("startLimit", str(self.assertRaises(ValueError, ProcessWorker, startLimit=seconds)))
         self.assertIn("startLimit", str(self.assertRaises(TypeError, ProcessWorker, startLimit="1")))
 
     def test_badOthers(self) -> None:
