@@ -248,7 +248,7 @@ class PickleEncoding:
         func, args, kw = pickle.loads(body)
         return Call(func, args, kw, ID=11, attempt=2)
 
-    def result(self, value: Any) -> bytes:
+    def result(self, call: Call, value: Any) -> bytes:
         """
         Pickle a result.
         """

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from pickle import loads
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +18,9 @@ from asynqueue.errors import EncodeError, ResultDecodeError, WorkerError, Worker
 from asynqueue.iteration.deferator import Deferator
 from asynqueue.process import frames
 from asynqueue.process.childprocess import ChildProcess, Death, Life
-from asynqueue.process.encoding import CallEncoder
+from asynqueue.process.encoding import Encoder, ResultDecoder
 from asynqueue.process.frames import CALL, COUNT, HEADER, NUMBER, RESULT, SECONDS, record
 from asynqueue.process.source import ChildSource
-from asynqueue.rebuilt import failureFrom
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
@@ -49,6 +47,7 @@ class Conversation:
     """
     Sends calls to a child, in batches while it is busy, and reports their outcomes.
 
+    @ivar decoder: Makes objects of what the child sends.
     @ivar held: The tasks that the child has been sent and that have no outcome, by their numbers, which grow.
     @ivar accepted: How many calls the child has been sent, but for those that it has given back.
     @ivar finished: How many calls the child has finished.
@@ -71,7 +70,8 @@ class Conversation:
         child: ChildProcess,
         raw: bool,
         reactor: Any,
-        encoder: CallEncoder,
+        encoder: Encoder,
+        decoder: ResultDecoder,
         numbers: Callable[[], int],
         times: deque[tuple[float, float]] | None,
     ) -> None:
@@ -90,6 +90,7 @@ class Conversation:
         self.times = times
         self._raw = raw
         self._reactor = reactor
+        self.decoder = decoder
         self._encoder = encoder
         self._nextNumber = numbers
         self._sent: dict[int, float] = {}
@@ -360,6 +361,7 @@ class Conversation:
         # Hot path, watched by `bench --only processes`.
         inbox = self._inbox
         held = self.held
+        loads = self.decoder.value
         finished = 0
         while inbox:
             kind, flags, number, body = inbox.popleft()
@@ -389,13 +391,13 @@ class Conversation:
         # Hot path, watched by `bench --only processes`.
         if kind == frames.RESULT:
             try:
-                outcome: tuple[str, Any] = ("r", loads(body))
-            except BaseException as error:  # unpickling runs anybody's code
+                outcome: tuple[str, Any] = ("r", self.decoder.value(body))
+            except BaseException as error:  # decoding may run anybody's code
                 outcome = ("x", _undecodable(error))
         elif kind == frames.NOTHING:
             outcome = ("r", None)
         elif kind == frames.ERROR:
-            failure = failureFrom(body)
+            failure = self.decoder.failure(body)
             outcome = ("e", failure)
             # Nothing can be derived from that class.
             if getattr(failure.value, "remoteType", "") == "builtins.MemoryError":

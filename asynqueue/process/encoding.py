@@ -5,15 +5,18 @@ Calls on their way to a child, pickled; and what of a call cannot be.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pickle import dumps
+from pickle import dumps, loads
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from asynqueue.callinfo import safeRepr
 from asynqueue.errors import EncodeError, PayloadTooLarge
 from asynqueue.process.variables import valuesIn
+from asynqueue.rebuilt import failureFrom
 
 if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+
     from asynqueue.tasks import Task
 
 #: How deep the search for what cannot be pickled goes.
@@ -29,6 +32,44 @@ FUNCTIONS = 1000
 UNNAMED = bytes(2)
 
 Dumps = Callable[[Any], bytes]
+
+
+class Encoder(Protocol):
+    """
+    Makes bytes of calls.
+    """
+
+    def encode(self, task: Task) -> tuple[bytes, bytes]:
+        """
+        Return two parts, to be put together: only the second one may be long.
+
+        @raise EncodeError: The call cannot travel.
+        """
+
+
+class ResultDecoder(Protocol):
+    """
+    Makes objects of what comes back.
+    """
+
+    def value(self, body: bytes) -> Any:
+        """
+        Return a result, or the list of some items. May raise anything.
+        """
+
+    def failure(self, body: bytes) -> Failure:
+        """
+        Return the failure that is told of. Must not raise anything.
+        """
+
+
+class Unpickler:
+    """
+    Unpickles what a child, which is this program itself, sends.
+    """
+
+    value = staticmethod(loads)
+    failure = staticmethod(failureFrom)
 
 
 def standardDumps(obj: Any) -> bytes:

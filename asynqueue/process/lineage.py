@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from asynqueue.errors import EncodeError
 from asynqueue.process.childprocess import ChildProcess, Death, Life
 from asynqueue.process.conversation import Conversation
-from asynqueue.process.encoding import CallEncoder
+from asynqueue.process.encoding import CallEncoder, Unpickler
 from asynqueue.process.guard import guard, guardNoMore
 from asynqueue.process.health import Vitals, memoryOf, vitalsOf
 from asynqueue.process.output import OutputLines
@@ -193,7 +193,7 @@ class Lineage:
         Return what there is to be between the worker and a child of its kind.
         """
         spec = self._spec
-        rest = (self._encoder, self._numbers, self._times)
+        rest = (self._encoder, Unpickler, self._numbers, self._times)
         if spec.hasReactor:
             # It loads AMP, and with it TLS, which takes a while.
             from asynqueue.process.reactorconversation import ReactorChildProcess, ReactorConversation

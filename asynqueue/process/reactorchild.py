@@ -66,7 +66,7 @@ class PickleEncoding:
             call.context.run(setVariables, variables)
         return call
 
-    def result(self, value: Any) -> bytes:
+    def result(self, call: Call, value: Any) -> bytes:
         """
         Pickle the result of a call.
         """

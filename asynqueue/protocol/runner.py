@@ -93,7 +93,7 @@ class Encoding(Protocol):
         Decode a call.
         """
 
-    def result(self, value: Any) -> bytes:
+    def result(self, call: Call, value: Any) -> bytes:
         """
         Encode the result of a call.
         """
@@ -116,16 +116,17 @@ class Running:
     """
     A call that goes on: until its Deferred fires, and if that is with an iterator, until its first item is there.
 
+    @ivar call: The call.
     @ivar isLate: Whether it has been interrupted since it takes longer than its soft limit.
     """
 
-    __slots__ = ("_call", "_deferred", "_stream", "began", "flags", "isLate")
+    __slots__ = ("_deferred", "_stream", "began", "call", "flags", "isLate")
 
     def __init__(self, call: Call, flags: int, began: float) -> None:
         self.flags = flags
         self.began = began
         self.isLate = False
-        self._call = call
+        self.call = call
         self._deferred: Deferred[Any] | None = None
         self._stream: RunnerStream | None = None
 
@@ -134,7 +135,7 @@ class Running:
         """
         Where it runs.
         """
-        return self._call.context
+        return self.call.context
 
     def waitFor(self, deferred: Deferred[Any]) -> Deferred[Any]:
         """
@@ -159,7 +160,7 @@ class Running:
         if reason == records.SOFT_LIMIT:
             self.isLate = True
         else:
-            self._call.cancelled = True
+            self.call.cancelled = True
         if self._deferred is not None:
             cancelQuietly(self._deferred)
         elif self._stream is not None:
@@ -352,7 +353,7 @@ class Runner:
             else:
                 self._arrived(result, number, running)
         else:
-            self._finished(number, began, result)
+            self._finished(number, call, began, result)
 
     def _arrived(self, result: Any, number: int, running: Running) -> None:
         """
@@ -366,11 +367,11 @@ class Runner:
         del self._running[number]
         if running.isLate and isinstance(result, Failure) and result.check(CancelledError):
             result = Failure(SoftTimeLimitExceeded("the call takes longer than its soft time limit"))
-        self._finished(number, running.began, result)
+        self._finished(number, running.call, running.began, result)
         if not self._isWorking:
             self._workLater()
 
-    def _finished(self, number: int, began: float, result: Any) -> None:
+    def _finished(self, number: int, call: Call, began: float, result: Any) -> None:
         # Hot path, watched by `bench --only processes`.
         if self._isTimed:
             self._tell(records.TOOK, number, SECONDS.pack(perf_counter() - began))
@@ -387,7 +388,7 @@ class Runner:
             result.begin()
         else:
             try:
-                self._tell(records.RESULT, number, self._bounded(self._encoding.result(result)))
+                self._tell(records.RESULT, number, self._bounded(self._encoding.result(call, result)))
             except BaseException as error:  # encoding may run anybody's code
                 self._failed(number, error, "result")
 
