@@ -26,9 +26,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from asynqueue.errors import AuthError
+from asynqueue.wire.challenge import Challenge
 from asynqueue.wire.identity import Identity
-from asynqueue.wire.judges import Judge, Refused
-from asynqueue.wire.refusals import ADMITTED, VERDICT_SIZE, Refusal, ofAlert, ofVerdict, ofVerification
+from asynqueue.wire.judges import Judge
+from asynqueue.wire.refusals import ADMITTED, VERDICT_SIZE, Refusal, Refused, ofAlert, ofVerdict, ofVerification
 from asynqueue.wire.transports import IIdentifiedTransport, hostOf
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class Stage(Enum):
 
     #: The other end is not known yet.
     UNKNOWN = auto()
+    #: The other end is to show that it knows a token.
+    CHALLENGED = auto()
     #: This end has let it in, and waits for its verdict.
     JUDGED = auto()
     #: Each has let the other in, and the protocol is connected.
@@ -83,6 +86,7 @@ class Door(ProtocolWrapper):
         self._deadline: IDelayedCall | None = None
         self._recheck: IDelayedCall | None = None
         self._findings: Any = None
+        self._challenge: Challenge | None = None
         self._identity: Identity | None = None
         self.error: AuthError | None = None
         self.stage = Stage.UNKNOWN
@@ -144,6 +148,8 @@ class Door(ProtocolWrapper):
         """
         if self.stage is Stage.OPEN:
             self.wrappedProtocol.dataReceived(data)
+        elif self.stage is Stage.CHALLENGED:
+            self._judging(self._challenged, data)
         elif self.stage is Stage.JUDGED:
             self._buffer += data
             if len(self._buffer) >= VERDICT_SIZE:
@@ -205,7 +211,7 @@ class Door(ProtocolWrapper):
         """
         if self.stage in (Stage.REFUSED, Stage.CLOSED):
             return
-        canTell = self.stage is Stage.JUDGED and not abort
+        canTell = self.stage in (Stage.CHALLENGED, Stage.JUDGED) and not abort
         self._refused(refusal.here(self.peer, detail))
         if canTell:
             self._tell(refusal)
@@ -213,23 +219,42 @@ class Door(ProtocolWrapper):
             self._abort()
 
     def _begin(self) -> None:
-        if self.stage is not Stage.UNKNOWN:
-            return
+        if self.stage is Stage.UNKNOWN:
+            self._judging(self._challengeOrJudge)
+
+    def _judging(self, judge: Callable[..., None], *args: Any) -> None:
         try:
-            self._identity = self._judge.judge(self.transport)
+            judge(*args)
         except Refused as refused:
             self._refused(refused.refusal.here(self.peer, refused.detail))
             self._tell(refused.refusal)
-            return
         except Exception as error:
-            # What cannot be judged is not let in. There is no telling what it is: a list of nodes that is damaged, ...
+            # Who cannot be judged is not let in, whatever it is: a list of nodes that is damaged, a token that is gone.
             self.factory.log.failure("{peer} could not be judged, and was refused", peer=self.peer)
             self._refused(Refusal.HANDSHAKE.here(self.peer, f"it could not be judged: {type(error).__name__}"))
             self._tell(Refusal.HANDSHAKE)
+
+    def _challengeOrJudge(self) -> None:
+        self._challenge = self._judge.challenge(self.exportKey, self._isServer)
+        if self._challenge is None:
+            self._judged(b"")
             return
+        self.stage = Stage.CHALLENGED
+        self.transport.write(self._challenge.begin())
+
+    def _challenged(self, data: bytes) -> None:
+        assert self._challenge is not None, "the stage says that there is one"
+        self.transport.write(self._challenge.receive(data))
+        if self._challenge.isDone:
+            self._judged(self._challenge.rest)
+
+    def _judged(self, rest: bytes) -> None:
+        self._identity = self._judge.judge(self.transport)
         self.stage = Stage.JUDGED
         if self._isServer:
             self.transport.write(ADMITTED)
+        if rest:
+            self.dataReceived(rest)
 
     def _heard(self, verdict: bytes, rest: bytes) -> None:
         refusal = ofVerdict(verdict)
@@ -301,6 +326,12 @@ class Door(ProtocolWrapper):
         """
         if self.error is not None or self._findings is None:
             return
+        if self._challenge is not None and self.stage is Stage.CHALLENGED:
+            # A peer that gives up in the middle says why where a message of the challenge should be.
+            refusal = ofVerdict(self._challenge.rest[:VERDICT_SIZE].ljust(VERDICT_SIZE, b"\0"))
+            if refusal is not None and refusal is not Refusal.OTHER_PROTOCOL:
+                self.error = refusal.there(self.peer)
+                return
         if self._findings.verification is not None:
             self.error = ofVerification(self._findings.verification).here(self.peer)
         elif self._findings.alert is not None:

@@ -5,14 +5,15 @@ Who is let in: each kind of connection has its judge, which looks at the other e
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from asynqueue.wire.certificates import DOMAIN, Use, fingerprintIn, namesIn
+from asynqueue.wire.challenge import BINDING_LABEL, BINDING_SIZE, Challenge
 from asynqueue.wire.identity import Identity, rolesFrom
 from asynqueue.wire.keys import Keys
 from asynqueue.wire.peeruser import peerUser
-from asynqueue.wire.refusals import Refusal
+from asynqueue.wire.refusals import Refusal, Refused
 from asynqueue.wire.tls import PROTOCOL
 
 if TYPE_CHECKING:
@@ -23,24 +24,17 @@ if TYPE_CHECKING:
 SAME_USER_ROLES = frozenset({"admin", "code", "worker"})
 
 
-class Refused(Exception):
-    """
-    A judge lets somebody not in.
-
-    @ivar refusal: Why.
-    @ivar detail: More, for this end alone.
-    """
-
-    def __init__(self, refusal: Refusal, detail: str = "") -> None:
-        super().__init__(refusal, detail)
-        self.refusal = refusal
-        self.detail = detail
-
-
 class Judge(Protocol):
     """
     Decides who is let in.
     """
+
+    def challenge(self, exportKey: Callable[[bytes, int], bytes | None], isServer: bool) -> Challenge | None:
+        """
+        Return what the two ends must show each other first, if anything.
+
+        @param exportKey: Derives bytes of the TLS connection, as L{IIdentifiedTransport.exportKey} does.
+        """
 
     def judge(self, transport: Any) -> Identity:
         """
@@ -55,6 +49,14 @@ class Judge(Protocol):
         """
 
 
+class _NoChallenge:
+    def challenge(self, _exportKey: Callable[[bytes, int], bytes | None], _isServer: bool) -> Challenge | None:
+        """
+        Return C{None}: nothing more than what there is to see is needed.
+        """
+        return None
+
+
 class _NoObjection:
     def objection(self, _identity: Identity) -> Refusal | None:
         """
@@ -63,7 +65,7 @@ class _NoObjection:
         return None
 
 
-class OpenJudge(_NoObjection):
+class OpenJudge(_NoChallenge, _NoObjection):
     """
     Lets everybody in, as nobody in particular.
     """
@@ -81,7 +83,7 @@ class OpenJudge(_NoObjection):
         return self._identity
 
 
-class SameUserJudge(_NoObjection):
+class SameUserJudge(_NoChallenge, _NoObjection):
     """
     Lets processes of this process's user in, at the other end of a unix socket.
     """
@@ -100,16 +102,52 @@ class SameUserJudge(_NoObjection):
         return Identity(f"uid:{user}", SAME_USER_ROLES, "unix")
 
 
-class _CertificateJudge:
+class TokenJudge(_NoObjection):
+    """
+    Lets in who knows the token.
+    """
+
+    def __init__(self, readToken: Callable[[], bytes], roles: Iterable[str]) -> None:
+        """
+        @param readToken: Returns the token, which may have changed since.
+        @param roles: What whoever knows it may do.
+        """
+        self._readToken = readToken
+        self._identity = Identity("token", rolesFrom(roles), "token")
+
+    def challenge(self, exportKey: Callable[[bytes, int], bytes | None], isServer: bool) -> Challenge | None:
+        """
+        Return the challenge to show that one knows the token, on this TLS connection.
+        """
+        return Challenge(self._readToken(), exportKey(BINDING_LABEL, BINDING_SIZE), isServer)
+
+    def judge(self, transport: Any) -> Identity:
+        """
+        Return the identity of all who know the token. That they do has been seen.
+        """
+        checkProtocol(transport.getHandle())
+        return self._identity
+
+
+def checkProtocol(connection: Connection) -> None:
+    """
+    Make sure that a TLS connection is one of version 1.3 and for this protocol.
+
+    @raise Refused: It is not.
+    """
+    if connection.get_protocol_version_name() != "TLSv1.3":
+        raise Refused(Refusal.NO_TLS, connection.get_protocol_version_name())
+    if connection.get_alpn_proto_negotiated() != PROTOCOL:
+        raise Refused(Refusal.OTHER_PROTOCOL, f"it did not name the protocol {PROTOCOL.decode()}")
+
+
+class _CertificateJudge(_NoChallenge):
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
 
     def _certificate(self, transport: Any) -> tuple[Certificate, str]:
         connection: Connection = transport.getHandle()
-        if connection.get_protocol_version_name() != "TLSv1.3":
-            raise Refused(Refusal.NO_TLS, connection.get_protocol_version_name())
-        if connection.get_alpn_proto_negotiated() != PROTOCOL:
-            raise Refused(Refusal.OTHER_PROTOCOL, f"it did not name the protocol {PROTOCOL.decode()}")
+        checkProtocol(connection)
         shown = connection.get_peer_certificate()
         if shown is None:
             raise Refused(Refusal.NO_CERTIFICATE)

@@ -1,5 +1,5 @@
 """
-C{aqtls:} for C{serverFromString} and C{clientFromString} of Twisted, by its plug-ins.
+C{aqtls:} and C{aqtoken:} for C{serverFromString} and C{clientFromString} of Twisted, by its plug-ins.
 
 Twisted loads this module when it looks for plug-ins of whatever kind, so that it loads nothing but what it needs then.
 """
@@ -18,9 +18,9 @@ from twisted.plugin import IPlugin
 from zope.interface import implementer
 
 
-def _described(arguments: tuple[str, ...], keywords: dict[str, str]) -> str:
+def _described(kind: str, arguments: tuple[str, ...], keywords: dict[str, str]) -> str:
     named = [f"{name}={_quoted(value)}" for name, value in keywords.items()]
-    return ":".join(["aqtls", *map(_quoted, arguments), *named])
+    return ":".join([kind, *map(_quoted, arguments), *named])
 
 
 def _quoted(part: str) -> str:
@@ -28,39 +28,47 @@ def _quoted(part: str) -> str:
 
 
 @implementer(IPlugin, IStreamServerEndpointStringParser)
-class TLSServerParser:
+class ServerParser:
     """
     Makes the endpoints of servers.
     """
 
-    prefix = "aqtls"
+    def __init__(self, prefix: str) -> None:
+        """
+        @param prefix: The kind of endpoint.
+        """
+        self.prefix = prefix
 
     def parseStreamServer(self, reactor: Any, *args: Any, **kwargs: Any) -> IStreamServerEndpoint:
         """
-        Make the endpoint that C{aqtls:PORT:interface=ADDRESS} means. C{insecure_root=yes} permits a process of root.
+        Make the endpoint that a description means. C{insecure_root=yes} permits a process of root.
 
         @see: L{asynqueue.wire.endpoints.serverEndpoint}
         """
         from asynqueue.wire.endpoints import serverEndpoint
 
         isRootPermitted = kwargs.pop("insecure_root", "no") == "yes"
-        return serverEndpoint(reactor, _described(args, kwargs), insecure_root=isRootPermitted)
+        return serverEndpoint(reactor, _described(self.prefix, args, kwargs), insecure_root=isRootPermitted)
 
 
 @implementer(IPlugin, IStreamClientEndpointStringParserWithReactor)
-class TLSClientParser:
+class ClientParser:
     """
     Makes the endpoints of clients.
     """
 
-    prefix = "aqtls"
+    def __init__(self, prefix: str) -> None:
+        """
+        @param prefix: The kind of endpoint.
+        """
+        self.prefix = prefix
 
     def parseStreamClient(self, reactor: Any, *args: Any, **kwargs: Any) -> IStreamClientEndpoint:
         """
-        Make the endpoint that C{aqtls:HOST:PORT:node=NAME} means.
+        Make the endpoint that a description means.
 
         @see: L{asynqueue.wire.endpoints.clientEndpoint}
         """
         from asynqueue.wire.endpoints import clientEndpoint
 
-        return clientEndpoint(reactor, _described(args, kwargs))
+        return clientEndpoint(reactor, _described(self.prefix, args, kwargs))

@@ -79,6 +79,20 @@ class Refusal(Enum):
         return MAGIC + bytes([self.number])
 
 
+class Refused(Exception):
+    """
+    Somebody is not let in.
+
+    @ivar refusal: Why.
+    @ivar detail: More, for this end alone.
+    """
+
+    def __init__(self, refusal: Refusal, detail: str = "") -> None:
+        super().__init__(refusal, detail)
+        self.refusal = refusal
+        self.detail = detail
+
+
 _BY_NUMBER = {refusal.number: refusal for refusal in Refusal}
 
 #: What the alerts of TLS mean (RFC 8446, 6).

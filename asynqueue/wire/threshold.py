@@ -56,7 +56,7 @@ class Threshold(ProtocolWrapper):
         """
         if self._isAborted:
             return
-        if self.door.stage is Stage.UNKNOWN:
+        if self.door.stage in (Stage.UNKNOWN, Stage.CHALLENGED):
             self._left -= len(data)
             if self._left < 0:
                 self._drop(Refusal.TOO_MUCH)

@@ -17,8 +17,8 @@ from attrs import define
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator
 from zope.interface import implementer
 
-from asynqueue.wire.certificates import DOMAIN, Use, fingerprintIn, loadCertificate, requireCryptography
-from asynqueue.wire.keys import Keys
+from asynqueue.wire.certificates import DOMAIN, Leaf, Use, fingerprintIn, loadCertificate, loadKey, requireCryptography
+from asynqueue.wire.keys import Keys, TemporaryAuthority
 
 if TYPE_CHECKING:
     from OpenSSL.crypto import X509
@@ -104,25 +104,26 @@ class TLSEnds:
             self._made = (material, self._context(*material))
         return Connection(self._made[1], None)
 
-    def _context(self, use: Use, leaf: Any, authorities: tuple[bytes, ...]) -> Context:
-        from cryptography.hazmat.primitives.serialization import load_pem_private_key
-        from OpenSSL import SSL
-        from OpenSSL.crypto import X509, PKey
-
+    def _bareContext(self, use: Use) -> Context:
         context = bareContext()
         context.set_info_callback(self._noted)
-        context.use_certificate(X509.from_cryptography(loadCertificate(leaf.certificate)))
-        context.use_privatekey(PKey.from_cryptography_key(load_pem_private_key(leaf.key, None)))  # type: ignore[arg-type]
-        context.check_privatekey()
+        if use is Use.SERVER:
+            context.set_alpn_select_callback(_chooseProtocol)
+        else:
+            context.set_alpn_protos([PROTOCOL])
+        return context
+
+    def _context(self, use: Use, leaf: Leaf, authorities: tuple[bytes, ...]) -> Context:
+        from OpenSSL import SSL
+        from OpenSSL.crypto import X509
+
+        context = self._bareContext(use)
+        _useLeaf(context, leaf)
         store = context.get_cert_store()
         assert store is not None, "a context has a store from the start"
         for authority in authorities:
             store.add_cert(X509.from_cryptography(loadCertificate(authority)))
         context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, self._verified)
-        if use is Use.SERVER:
-            context.set_alpn_select_callback(_chooseProtocol)
-        else:
-            context.set_alpn_protos([PROTOCOL])
         return context
 
     def _verified(self, connection: Connection, certificate: X509, error: int, depth: int, isGood: int) -> bool:
@@ -145,6 +146,28 @@ class TLSEnds:
         return bool(self._fingerprint) and fingerprintIn(certificate.to_cryptography()) == self._fingerprint
 
 
+class TokenEnds(TLSEnds):
+    """
+    Makes the ends of TLS connections that certificates say nothing about, for ends that show each other a token
+    (L{asynqueue.wire.challenge}), bound to the connection.
+    """
+
+    def __init__(self) -> None:
+        """
+        @raise ImportError: The extra C{asynqueue[tls]} is not installed.
+        """
+        super().__init__(TemporaryAuthority().node("token", []))
+
+    def _context(self, use: Use, leaf: Leaf, authorities: tuple[bytes, ...]) -> Context:
+        from OpenSSL import SSL
+
+        context = self._bareContext(use)
+        if use is Use.SERVER:
+            _useLeaf(context, leaf)
+        context.set_verify(SSL.VERIFY_NONE)
+        return context
+
+
 def bareContext() -> Context:
     """
     Make a context for TLS 1.3, as yet without any certificate.
@@ -157,6 +180,14 @@ def bareContext() -> Context:
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS | _MODE_NO_AUTO_CHAIN)
     return context
+
+
+def _useLeaf(context: Context, leaf: Leaf) -> None:
+    from OpenSSL.crypto import X509, PKey
+
+    context.use_certificate(X509.from_cryptography(loadCertificate(leaf.certificate)))
+    context.use_privatekey(PKey.from_cryptography_key(loadKey(leaf.key)))
+    context.check_privatekey()
 
 
 def _chooseProtocol(_connection: Connection, offered: list[bytes]) -> Any:

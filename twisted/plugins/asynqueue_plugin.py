@@ -1,8 +1,10 @@
 """
-What Twisted finds of asynqueue: the endpoints that C{aqtls:} stands for in descriptions of endpoints.
+What Twisted finds of asynqueue: the endpoints that C{aqtls:} and C{aqtoken:} stand for in descriptions of endpoints.
 """
 
-from asynqueue.wire.parsers import TLSClientParser, TLSServerParser
+from asynqueue.wire.parsers import ClientParser, ServerParser
 
-asynqueueTLSServer = TLSServerParser()
-asynqueueTLSClient = TLSClientParser()
+certifiedServers = ServerParser("aqtls")
+certifiedClients = ClientParser("aqtls")
+tokenServers = ServerParser("aqtoken")
+tokenClients = ClientParser("aqtoken")
