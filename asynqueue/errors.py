@@ -92,6 +92,12 @@ class AuthError(AsynQueueError):
         self.reason = reason
 
 
+class VersionMismatch(AsynQueueError):
+    """
+    The two ends of a connection have no version of the protocol in common.
+    """
+
+
 class KeysError(AsynQueueError):
     """
     Keys, certificates, a list of nodes or a bundle cannot be used: damaged, missing, or not signed by the authority.
@@ -160,9 +166,21 @@ class ResultDecodeError(WorkerError):
     """
 
 
+class ResultTooLarge(ResultEncodeError):
+    """
+    The call was run, and its result, or an item of it, is larger than what may travel back.
+    """
+
+
 class PayloadTooLarge(EncodeError):
     """
     The call was not started, for it is larger than what may travel to the worker.
+    """
+
+
+class NotAuthorized(WorkerError):
+    """
+    The call was not started, for whoever sent it may not have it run there; or somebody may not run calls at all.
     """
 
 

@@ -625,7 +625,7 @@ class EndsTests(SynchronousTestCase):
         """
         No more calls go on than may; the next one begins when one has ended.
         """
-        self.connect(most=2)
+        self.connect(most=lambda: 2)
         for number in (1, 2, 3, 4):
             self.call(number, promise, number)
         self.flush()
@@ -686,7 +686,7 @@ class EndsTests(SynchronousTestCase):
         """
         A call that has come, and has to wait for others, is never begun with when it is cancelled.
         """
-        self.connect(most=1)
+        self.connect(most=lambda: 1)
         self.call(1, promise, 1)
         self.call(2, promise, 2)
         self.takeAll()
@@ -709,7 +709,7 @@ class EndsTests(SynchronousTestCase):
         """
         What has not been begun with is given back, even what is still on its way, and never begun with.
         """
-        self.connect(most=1)
+        self.connect(most=lambda: 1)
         self.call(1, promise, 1)
         self.call(2, promise, 2)
         self.flush()
@@ -920,7 +920,7 @@ class EndsTests(SynchronousTestCase):
         """
         A runner whose caller is gone cancels calls, closes streams, begins with nothing and leaves no timer.
         """
-        self.connect(most=1)
+        self.connect(most=lambda: 1)
         self.call(1, count, 5)
         self.flush()
         self.caller.pull(1, 1)

@@ -57,6 +57,9 @@ class Death:
     @ivar wasExpected: Whether it had been told to end.
     """
 
+    #: Whose end it was, for messages about a call.
+    subject = "its child"
+
     def __init__(
         self,
         reason: Failure,

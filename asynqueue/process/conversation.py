@@ -47,6 +47,7 @@ class Conversation:
     """
     Sends calls to a child, in batches while it is busy, and reports their outcomes.
 
+    @ivar encoder: Makes bytes of calls.
     @ivar decoder: Makes objects of what the child sends.
     @ivar held: The tasks that the child has been sent and that have no outcome, by their numbers, which grow.
     @ivar accepted: How many calls the child has been sent, but for those that it has given back.
@@ -91,7 +92,7 @@ class Conversation:
         self._raw = raw
         self._reactor = reactor
         self.decoder = decoder
-        self._encoder = encoder
+        self.encoder = encoder
         self._nextNumber = numbers
         self._sent: dict[int, float] = {}
         self._took: dict[int, float] = {}
@@ -124,7 +125,7 @@ class Conversation:
         """
         # Hot path, watched by `bench --only processes`.
         try:
-            name, rest = self._encoder.encode(task)
+            name, rest = self.encoder.encode(task)
         except EncodeError as error:
             task.callback(("x", error))
             return
@@ -245,13 +246,13 @@ class Conversation:
         tasks = list(self.held.values())
         self.held.clear()
         self.close()
-        self._endStreams("was given up with its worker")
+        self._endStreams("its worker was given up")
         return tasks
 
     def _endStreams(self, how: str) -> None:
         streams, self._streams = self._streams, {}
         for source in streams.values():
-            source.lost(WorkerLost(f"{source!r} was cut off after {source.delivered} items: its child {how}"))
+            source.lost(WorkerLost(f"{source!r} was cut off after {source.delivered} items: {how}"))
 
     def pull(self, number: int, count: int) -> None:
         """
@@ -280,7 +281,7 @@ class Conversation:
         for body in updates:
             number = self._nextNumber()
             self._updates.add(number)
-            self.child.send(record(CALL, number, body))
+            self.post(record(CALL, number, body), isUrgent=True)
 
     def stack(self) -> Deferred[str]:
         """
@@ -482,10 +483,10 @@ class Conversation:
         self.close()
         self.onDeath()
         held, self.held = self.held, {}
-        self._endStreams(death.describe())
+        self._endStreams(f"{death.subject} {death.describe()}")
         stacks, self._stacks = self._stacks, {}
         for stack in stacks.values():
-            stack.errback(WorkerLost(f"the child {death.describe()}"))
+            stack.errback(WorkerLost(f"{death.subject} {death.describe()}"))
         for number, task in held.items():
             doomed = self._doomed.get(number)
             if doomed is not None:
@@ -505,7 +506,7 @@ def _ignore(number: int, began: float) -> None:
 
 def _lossText(death: Death) -> str:
     lines = "".join(f"\n  stderr: {line}" for line in death.lastLines[-5:])
-    return f"its child {death.describe()}{lines}"
+    return f"{death.subject} {death.describe()}{lines}"
 
 
 def _undecodable(error: BaseException) -> ResultDecodeError:

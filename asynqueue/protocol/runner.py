@@ -181,14 +181,14 @@ class Runner:
         encoding: Encoding,
         clock: IReactorTime,
         limit: int,
-        most: int = MOST,
+        most: Callable[[], int] = lambda: MOST,
         isTimed: bool = False,
         onBegin: Callable[[int], object] = id,
     ) -> None:
         """
         @param send: Sends a command of L{asynqueue.protocol.commands}, which comes first, with its arguments.
         @param limit: How long, in bytes, a call, a result or an item may be.
-        @param most: How many calls may go on at once.
+        @param most: Returns how many calls may go on at once, at the moment.
         @param isTimed: Whether the seconds that each call takes are sent, too.
         @param onBegin: Called with the number of each call before it is begun with.
         """
@@ -306,7 +306,7 @@ class Runner:
         running = self._running
         until = monotonic() + TURN
         try:
-            while calls and len(running) < self._most:
+            while calls and len(running) < self._most():
                 self._begin(*calls.popleft())
                 if monotonic() > until:
                     break
@@ -315,8 +315,42 @@ class Runner:
         self._flush()
         self._workLater()
 
+    def goOn(self) -> None:
+        """
+        Begin with more calls, for more may go on at once.
+        """
+        self._workLater()
+
+    def giveBack(self) -> None:
+        """
+        Give back all calls that have not been begun with.
+        """
+        if self._calls:
+            self.recall(self._calls[-1][0])
+
+    @property
+    def running(self) -> int:
+        """
+        How many calls go on.
+        """
+        return len(self._running)
+
+    @property
+    def isIdle(self) -> bool:
+        """
+        Whether there is neither a call nor a stream.
+        """
+        return not (self._calls or self._running or self._streams)
+
+    @property
+    def size(self) -> int:
+        """
+        How many calls there are that have no outcome.
+        """
+        return len(self._calls) + len(self._running)
+
     def _workLater(self) -> None:
-        if self._calls and self._turn is None and len(self._running) < self._most and not self._isStopped:
+        if self._calls and self._turn is None and len(self._running) < self._most() and not self._isStopped:
             self._turn = self._clock.callLater(0, self._workOn)
 
     def _workOn(self) -> None:
