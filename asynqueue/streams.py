@@ -140,6 +140,7 @@ class Streams:
                 task.deadline = None
             timeout = options.timeout
             if timeout is not None:
+                stream.name = f"the stream of {callOf(entry)}"
                 stream.makeDeadline = lambda func: self._dispatcher.deadline(timeout, func)
         elif options.consumer is None:
             return stream.conclude() or []
