@@ -42,6 +42,7 @@ LAYERS = {
     "service": 8,
     "tap": 8,
     "cli": 8,
+    "__main__": 8,
     "control": 8,
     "rpc": 8,
     "web": 8,

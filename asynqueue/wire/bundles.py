@@ -100,6 +100,18 @@ class Bundle:
             raise KeysError(f"{source} is damaged: it is no bundle") from None
 
 
+def isBundle(content: bytes) -> bool:
+    """
+    Tell whether something looks like a bundle, rather than like a list of nodes.
+    """
+    try:
+        found = json.loads(content)
+    except (RecursionError, ValueError):
+        return True
+    # What is neither is read as a bundle, and complained about there.
+    return not (isinstance(found, dict) and "list" in found)
+
+
 def isEncrypted(content: bytes, source: str) -> bool:
     """
     Tell whether a bundle is encrypted.
