@@ -177,8 +177,9 @@ class Door(ProtocolWrapper):
         )
         if isinstance(error, AuthError):
             self.factory.refused(error, self._address)
-        opened, self.opened = self.opened, Deferred()
-        opened.errback(Failure(error))
+        if not self.opened.called:
+            # Whoever waits for it may have cancelled it.
+            self.opened.errback(Failure(error))
 
     # As the transport of the protocol
 
@@ -205,11 +206,15 @@ class Door(ProtocolWrapper):
 
     def refuse(self, refusal: Refusal, detail: str = "", abort: bool = False) -> None:
         """
-        Refuse the other end, unless that has been done already.
+        Refuse the other end, unless that has been done already. Who was let in before is cut off.
 
         @param abort: Whether it is not even told.
         """
         if self.stage in (Stage.REFUSED, Stage.CLOSED):
+            return
+        if self.stage is Stage.OPEN:
+            self.factory.refused(refusal.here(self.peer, detail or self.identity.name), self._address)
+            self.abortConnection()
             return
         canTell = self.stage in (Stage.CHALLENGED, Stage.JUDGED) and not abort
         self._refused(refusal.here(self.peer, detail))
@@ -282,8 +287,8 @@ class Door(ProtocolWrapper):
         protocol.makeConnection(self)
         if rest and self.stage is Stage.OPEN:
             protocol.dataReceived(rest)
-        opened, self.opened = self.opened, Deferred()
-        opened.callback(protocol)
+        if not self.opened.called:
+            self.opened.callback(protocol)
 
     def _look(self) -> None:
         # Only the keys of TLS can be revoked.
@@ -297,8 +302,7 @@ class Door(ProtocolWrapper):
             self.factory.log.failure("it could not be looked whether {peer} may stay", peer=self.peer)
             return
         if objection is not None:
-            self.factory.refused(objection.here(self.peer, self.identity.name), self._address)
-            self.abortConnection()
+            self.refuse(objection)
 
     def _refused(self, error: AuthError) -> None:
         self.stage = Stage.REFUSED

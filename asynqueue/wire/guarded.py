@@ -116,6 +116,8 @@ class GuardedClientEndpoint:
         return Deferred.fromCoroutine(self._connect(protocolFactory))
 
     async def _connect(self, protocolFactory: IProtocolFactory) -> IProtocol:
+        if self._ends is not None:
+            self._ends.prepare(isServer=False)
         factory = ClientDoorFactory(protocolFactory, self._judge, self._reactor, self._limits, self._ends)
         threshold: Any = await self._inner().connect(factory)
         protocol: IProtocol = await threshold.door.opened

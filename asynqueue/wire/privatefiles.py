@@ -87,15 +87,18 @@ def readPrivate(path: Path, what: str = "the file") -> bytes:
         if os.path.islink(path):
             raise InsecureTransport(f"{what} {path} is a symbolic link, and must be a file itself") from None
         raise
-    with open(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ValueError(f"{what} {path} is not an ordinary file")
         _checkOwner(path, status, what)
         mode = stat.S_IMODE(status.st_mode)
         if _ownUser() is not None and mode & 0o077:
             raise InsecureTransport(f"{what} {path} has the mode {mode:04o}, and must have 0600: chmod 600 {path}")
-        content = file.read(SIZE_LIMIT + 1)
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read(SIZE_LIMIT + 1)
+    finally:
+        os.close(descriptor)
     if len(content) > SIZE_LIMIT:
         raise ValueError(f"{what} {path} is larger than {SIZE_LIMIT} bytes")
     return content

@@ -89,9 +89,8 @@ class Threshold(ProtocolWrapper):
 
     def _drop(self, refusal: Refusal) -> None:
         self._isAborted = True
-        if self.door.stage is Stage.OPEN:
-            self.factory.refused(refusal.here(self.door.peer, self.door.identity.name), self._address)
         self.door.refuse(refusal, abort=True)
+        # TLS may have ended it already, or have nothing to say of it; this has the last word.
         self.transport.abortConnection()
 
     def _isKnown(self) -> None:
@@ -205,6 +204,14 @@ class ServerDoorFactory(DoorFactory):
         problem = self._caps.accept(hostOf(address))
         if problem is not None:
             self.log.debug("a connection from {host} was closed: {problem}", host=hostOf(address), problem=problem)
+            return None
+        try:
+            if self.ends is not None:
+                self.ends.prepare(isServer=True)
+        except Exception:
+            # Files of keys can be anything at any time; whatever is wrong with them, nobody is let in by them.
+            self.log.failure("a connection was closed, since the keys of this server cannot be used")
+            self._caps.closed(hostOf(address), wasAuthenticated=False)
             return None
         return super().buildProtocol(address)
 

@@ -75,6 +75,15 @@ class TLSEnds:
         # Twisted has use for what else could hold them, the "app data" of a connection.
         self._findings: WeakKeyDictionary[Connection, Findings] = WeakKeyDictionary()
 
+    def prepare(self, isServer: bool) -> None:
+        """
+        Make sure that an end can be made: a protocol of TLS has no way to say that it cannot.
+
+        @raise KeysError: The keys cannot be used.
+        @raise InsecureTransport: Others can get at them.
+        """
+        self._contextFor(Use.SERVER if isServer else Use.CLIENT)
+
     def findingsOf(self, connection: Connection) -> Findings:
         """
         Return what OpenSSL has found on a connection that was made here; more is added to it.
@@ -99,10 +108,13 @@ class TLSEnds:
     def _connection(self, use: Use) -> Connection:
         from OpenSSL.SSL import Connection
 
+        return Connection(self._contextFor(use), None)
+
+    def _contextFor(self, use: Use) -> Context:
         material = (use, self._keys.leaf(use), self._keys.authorities())
         if self._made is None or self._made[0] != material:
             self._made = (material, self._context(*material))
-        return Connection(self._made[1], None)
+        return self._made[1]
 
     def _bareContext(self, use: Use) -> Context:
         context = bareContext()
