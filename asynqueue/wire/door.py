@@ -308,17 +308,15 @@ class Door(ProtocolWrapper):
         self.stage = Stage.REFUSED
         self.error = error
         if self._deadline is not None and self._deadline.active():
-            self._deadline.reset(LINGER)
+            self._deadline.cancel()
+        self._deadline = self._clock.callLater(LINGER, self._abort)
 
     def _tell(self, refusal: Refusal) -> None:
         self.transport.write(refusal.verdict())
         self.transport.loseConnection()
 
     def _tooSlow(self) -> None:
-        if self.stage is Stage.REFUSED:
-            self._abort()
-        else:
-            self.refuse(Refusal.TOO_SLOW)
+        self.refuse(Refusal.TOO_SLOW)
 
     def _abort(self) -> None:
         if self.stage is not Stage.CLOSED and self.transport is not None:
