@@ -240,6 +240,17 @@ class DoorTests(SynchronousTestCase):
         self.assertEqual(self.protocols.made[0].received, b"")
         self.assertEqual(threshold.door.stage, Stage.CLOSED)
 
+    def test_onRefusedRaises(self) -> None:
+        """
+        What the program's own function raises is logged, and keeps nothing from ending.
+        """
+        self.judge.refusal = Refusal.REVOKED
+        self.factory = ServerDoorFactory(self.protocols, self.judge, self.clock, Limits(), None, lambda error: 1 / 0)
+        transport = self.connected(self.factory)
+        transport.close()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(self.factory._caps.total, 0)
+
     def test_noProtocol(self) -> None:
         """
         A factory may want no protocol; the connection ends.

@@ -177,7 +177,7 @@ def _show(parsed: argparse.Namespace, terminal: Terminal) -> int:
 
     store = _office(parsed).store()
     certificate = store.leaf(Use.SERVER).certificate
-    url = ServerURL(fingerprintOfPEM(certificate), parsed.host or socket.getfqdn(), parsed.port)
+    url = ServerURL(fingerprintOfPEM(certificate), parsed.host or socket.gethostname(), parsed.port)
     terminal.write(f"node          {store.name}")
     terminal.write(f"as a server   {url}")
     terminal.write(f"valid until   {loadCertificate(certificate).not_valid_after_utc:%Y-%m-%d}")

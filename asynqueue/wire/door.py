@@ -8,6 +8,7 @@ connects it to itself.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
@@ -110,8 +111,13 @@ class Door(ProtocolWrapper):
         """
         role = "client" if self._isServer else "server"
         host = hostOf(self._address)
-        port = "" if self._isServer else f":{getattr(self._address, 'port', '')}"
-        return f"the {role} at the unix socket" if host is None else f"the {role} at {host}{port}"
+        if host is None:
+            # Clients of a unix socket have no address.
+            path = getattr(self._address, "name", None)
+            return f"the {role} at the unix socket{f' {os.fsdecode(path)}' if path else ''}"
+        return (
+            f"the {role} at {host}" if self._isServer else f"the {role} at {host}:{getattr(self._address, 'port', '')}"
+        )
 
     def exportKey(self, label: bytes, size: int) -> bytes | None:
         """

@@ -53,7 +53,7 @@ def serverEndpoint(
     *,
     keys: Keys | None = None,
     limits: Limits | None = None,
-    onRefused: Callable[[AuthError], None] | None = None,
+    onRefused: Callable[[AuthError], object] | None = None,
     insecure_plaintext: bool = False,
     insecure_root: bool = False,
     plaintextRoles: Iterable[str] = ("submit",),

@@ -37,7 +37,7 @@ class GuardedServerEndpoint:
         judge: Judge,
         ends: TLSEnds | None = None,
         limits: Limits | None = None,
-        onRefused: Callable[[AuthError], None] | None = None,
+        onRefused: Callable[[AuthError], object] | None = None,
         onListening: Callable[[IListeningPort], None] | None = None,
     ) -> None:
         """

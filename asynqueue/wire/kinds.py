@@ -46,7 +46,7 @@ class ServerSettings:
 
     keys: Keys | None = None
     limits: Limits | None = None
-    onRefused: Callable[[AuthError], None] | None = None
+    onRefused: Callable[[AuthError], object] | None = None
 
 
 @frozen

@@ -18,6 +18,9 @@ from asynqueue.errors import InsecureTransport
 #: How large a file of keys may be, in bytes.
 SIZE_LIMIT = 1 << 20
 
+#: No links are followed, and on Windows no ends of lines are changed.
+_PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+
 
 def _ownUser() -> int | None:
     # Windows has no users by number, and no modes to look at either.
@@ -82,7 +85,7 @@ def readPrivate(path: Path, what: str = "the file") -> bytes:
     @raise OSError: It cannot be read.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        descriptor = os.open(path, os.O_RDONLY | _PLAIN | getattr(os, "O_NONBLOCK", 0))
     except OSError:
         if os.path.islink(path):
             raise InsecureTransport(f"{what} {path} is a symbolic link, and must be a file itself") from None
@@ -115,7 +118,7 @@ def writePrivate(path: Path, content: bytes, replace: bool = False) -> None:
     if not replace and os.path.lexists(path):
         raise FileExistsError(f"{path} is there already, and is not overwritten")
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _PLAIN, 0o600)
     try:
         with open(descriptor, "wb") as file:
             if hasattr(os, "fchmod"):

@@ -188,7 +188,7 @@ class ServerDoorFactory(DoorFactory):
         clock: IReactorTime,
         limits: Limits,
         ends: TLSEnds | None,
-        onRefused: Callable[[AuthError], None] | None = None,
+        onRefused: Callable[[AuthError], object] | None = None,
     ) -> None:
         """
         @param onRefused: Is told of each client that was refused, or has refused this server.
@@ -233,5 +233,10 @@ class ServerDoorFactory(DoorFactory):
         """
         self._caps.failures.failed(hostOf(address))
         self.log.warn("{error}", error=str(error), reason=error.reason)
-        if self._onRefused is not None:
+        if self._onRefused is None:
+            return
+        try:
             self._onRefused(error)
+        except Exception:
+            # What a program's own function raises must not keep a connection from ending.
+            self.log.failure("onRefused raised an exception")
