@@ -5,6 +5,7 @@ Tests of mutual TLS over real sockets: who is let in, who is not, and what both 
 from __future__ import annotations
 
 import contextlib  # trial has a use of its own for a name "suppress" in a module
+from pathlib import Path
 from typing import Any
 
 import trustme
@@ -16,8 +17,10 @@ from twisted.internet.ssl import TLSVersion, optionsForClientTLS
 from zope.interface import implementer
 
 from asynqueue.errors import KeysError
+from asynqueue.wire import door
 from asynqueue.wire.certificates import Leaf, Use, fingerprintOfPEM
 from asynqueue.wire.endpoints import clientEndpoint
+from asynqueue.wire.keyoffice import KeyOffice
 from asynqueue.wire.keys import TemporaryAuthority
 from asynqueue.wire.limits import Limits
 from asynqueue.wire.nodes import NodeList
@@ -200,6 +203,72 @@ class AdmittedTests(TLSTestCase):
         await self.connect(self.place(server), keys=self.client)
         keys.pop(0)
         await self.connect(self.place(server, "gpu2"), keys=self.client)
+
+
+class KeyFolderTests(WireTestCase):
+    """
+    The whole way: keys in folders, descriptions, connections, and what becomes of them when the list changes.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make the keys of a laptop, which has the authority, of a server and of a phone.
+        """
+        super().setUp()
+        base = Path(self.mktemp()).absolute()
+        base.mkdir()
+        self.laptop = KeyOffice(base / "laptop")
+        self.laptop.create("laptop")
+        self.server = KeyOffice(base / "gpu1")
+        self.server.join(self.laptop.add("gpu1", ["worker"]))
+        self.phone = KeyOffice(base / "phone")
+        self.phone.join(self.laptop.add("phone", ["read"]))
+        self.copyList()
+
+    def copyList(self) -> None:
+        """
+        Bring the list of the laptop to the server.
+        """
+        self.server.accept((self.laptop.folder / "nodes.json").read_bytes(), "a copy")
+
+    @run
+    async def test_revokedWhileConnected(self) -> None:
+        """
+        When the list changes, connections of a revoked key end, and others stay.
+        """
+        self.patch(door, "RECHECK", 0.05)
+        server = await self.serve(f"aqtls:0:keys={self.server.folder}")
+        place = f"aqtls:127.0.0.1:{server.number}:node=gpu1"
+        phone = await self.connect(f"{place}:keys={self.phone.folder}")
+        laptop = await self.connect(f"{place}:keys={self.laptop.folder}")
+        await self.assertTalks(phone)
+        self.laptop.revoke("phone")
+        self.copyList()
+        await phone.lost.addTimeout(LIMIT, reactor)
+        self.assertEqual(server.reasons, ["revoked"])
+        await self.assertTalks(laptop)
+        error = await self.refused(f"{place}:keys={self.phone.folder}")
+        self.assertEqual(error.reason, "revoked")
+
+    @run
+    async def test_rotatedWhileListening(self) -> None:
+        """
+        A server that goes on listening knows the new authority when it has the new list.
+        """
+        server = await self.serve(f"aqtls:0:keys={self.server.folder}")
+        place = f"aqtls:127.0.0.1:{server.number}:node=gpu1"
+        self.laptop.rotate()
+        error = await self.refused(f"{place}:keys={self.laptop.folder}")
+        self.assertEqual(error.reason, "other-authority")
+        self.copyList()
+        await self.connect(f"{place}:keys={self.laptop.folder}")
+        await self.connect(f"{place}:keys={self.phone.folder}")
+        self.server.join(self.laptop.renew("gpu1"))
+        self.laptop.finishRotation()
+        self.copyList()
+        await self.connect(f"{place}:keys={self.laptop.folder}")
+        error = await self.refused(f"{place}:keys={self.phone.folder}")
+        self.assertEqual(error.reason, "other-authority")
 
 
 class BadCertificateTests(TLSTestCase):
