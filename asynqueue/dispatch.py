@@ -31,6 +31,7 @@ from asynqueue.errors import (
     ImplementationError,
     WorkerError,
     WorkerHung,
+    WorkerLost,
 )
 from asynqueue.forks import closeInForks
 from asynqueue.hires import Hire, HireState
@@ -279,7 +280,7 @@ class Dispatcher:
             if not hire.managed:
                 self._run(hire, task)
                 return
-            if hire.held > 1 or entry.series is not None:
+            if hire.held > 1 or entry.series is not None or hire.streams:
                 self.lookAhead.given(hire, task)
             worker = hire.worker
             worker.accept(task)
@@ -381,6 +382,8 @@ class Dispatcher:
         unfitness = hire.worker.unfitness
         if unfitness and hire.state is HireState.ACTIVE:
             self.setUnfit(hire, unfitness)
+        elif unfitness and hire.state is HireState.JOINING:
+            self._failUpdates(hire, unfitness)
         elif not unfitness and hire.state is HireState.UNFIT:
             hire.state = HireState.ACTIVE
             hire.unfitness = ""
@@ -400,16 +403,38 @@ class Dispatcher:
         self.lookAhead.forget(hire)
         self.backlog.unseat(hire)
         self.lookAhead.recall(hire)
-        while hire.updates:
-            entry = hire.updates.popleft()
-            self.outcomes.settle(
-                entry, Failure(hire.unfitnessKind(f"{callOf(entry)} cannot be run: {hire.name} {why}"))
-            )
+        self._failUpdates(hire, why)
         stranded = [lane for lane in self.backlog.unserved() if hire.isQualified(lane.family.series)]
         self.cancelLanes(
             stranded, lambda entry: hire.unfitnessKind(f"{callOf(entry)} cannot be run: {hire.name} {why}")
         )
         self.dispatch()
+
+    def _failUpdates(self, hire: Hire, why: str) -> None:
+        """
+        Have the updates fail that a worker cannot run.
+        """
+        while hire.updates:
+            entry = hire.updates.popleft()
+            self.outcomes.settle(
+                entry, Failure(hire.unfitnessKind(f"{callOf(entry)} cannot be run: {hire.name} {why}"))
+            )
+
+    def returnUpdates(self, hire: Hire, updates: list[CallDeferred[Any]]) -> None:
+        """
+        Take updates back from a worker that has not started them. They are for nobody else.
+        """
+        for entry in updates:
+            entry.current = None
+        hire.updates.extendleft(reversed(updates))
+        if hire.state is HireState.UNFIT:
+            self._failUpdates(hire, hire.unfitness)
+        elif hire.state in (HireState.LEAVING, HireState.GONE):
+            while hire.updates:
+                entry = hire.updates.popleft()
+                self.outcomes.settle(
+                    entry, Failure(WorkerLost(f"{callOf(entry)} was for {hire.name}, which left before it could run"))
+                )
 
     def seat(self, hire: Hire) -> None:
         """
@@ -434,7 +459,3 @@ class Dispatcher:
             self.backlog.offer(hire)
         elif hire.offered is not None:
             self.backlog.withdraw(hire)
-
-
-def _unfitError(entry: CallDeferred[Any], hire: Hire, why: str) -> WorkerError:
-    return hire.unfitnessKind(f"{callOf(entry)} cannot be run: {hire.name} {why}")

@@ -51,6 +51,7 @@ class Hire(Seat):
     @ivar missed: Updates that came while the worker was unfit.
     @ivar finished: How many outcomes the worker has reported.
     @ivar progress: How many outcomes it had reported when that was last looked at.
+    @ivar streams: How many streams of the worker are open, which it may be at instead of a call.
     @ivar pins: The attempts that have not been started, and keep their series for the worker.
     @ivar exclusive: Whether the worker has an attempt that is to be alone.
     @ivar strikes: How often in a row the worker has broken its contract.
@@ -73,6 +74,7 @@ class Hire(Seat):
         "ready",
         "reassigns",
         "state",
+        "streams",
         "strikes",
         "tasks",
         "unfitness",
@@ -98,6 +100,7 @@ class Hire(Seat):
         self.finished = 0
         self.progress = 0
         self.pins: set[Attempt] = set()
+        self.streams = 0
         self.strikes = 0
         self.unfitness = ""
         self.reassigns = False

@@ -9,13 +9,14 @@ started.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from asynqueue.scheduling.lanes import ALONE, RERUN
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
 
+    from asynqueue.calls import CallDeferred
     from asynqueue.dispatch import Dispatcher
     from asynqueue.hires import Hire
     from asynqueue.tasks import Attempt
@@ -41,7 +42,7 @@ class LookAhead:
             self._dispatcher.backlog.pin(task.series, hire)
             hire.pins.add(task)
             task.tellsStart = True
-        if hire.held > 1 and self._watch is None:
+        if (hire.held > 1 or hire.streams) and self._watch is None:
             self._watch = self._dispatcher.clock().callLater(STALL, self._look)
 
     def started(self, hire: Hire, task: Attempt) -> None:
@@ -75,8 +76,11 @@ class LookAhead:
         again = False
         recalled = False
         for hire in tuple(self._dispatcher.hires.values()):
-            if hire.held > 1 and hire.managed and not hire.exclusive:
+            if hire.held > (0 if hire.streams else 1) and hire.managed and not hire.exclusive:
                 again = True
+                if hire.held == 1 and not self._isAnyIdle():
+                    # It would only come back.
+                    continue
                 if hire.finished == hire.progress:
                     recalled = self.recall(hire) or recalled
                 hire.progress = hire.finished
@@ -84,6 +88,9 @@ class LookAhead:
             self._watch = self._dispatcher.clock().callLater(STALL, self._look)
         if recalled:
             self._dispatcher.dispatch()
+
+    def _isAnyIdle(self) -> bool:
+        return any(not (hire.held or hire.streams) and hire.hasRoom() for hire in self._dispatcher.hires.values())
 
     def recall(self, hire: Hire) -> bool:
         """
@@ -107,6 +114,7 @@ class LookAhead:
         self._dispatcher.dispatch()
 
     def _takeBack(self, hire: Hire, tasks: list[Attempt]) -> None:
+        updates: list[CallDeferred[Any]] = []
         for task in tasks:
             if task.hire is not hire:
                 continue
@@ -118,7 +126,12 @@ class LookAhead:
             if entry.current is task:
                 self._dispatcher.outcomes.abandon(task)
                 entry.attempts -= 1
-                self._dispatcher.outcomes.requeue(entry, ALONE if entry.band == ALONE else RERUN)
+                if entry.options.alone:
+                    updates.append(entry)
+                else:
+                    self._dispatcher.outcomes.requeue(entry, ALONE if entry.band == ALONE else RERUN)
+        if updates:
+            self._dispatcher.returnUpdates(hire, updates)
         if tasks:
             self._dispatcher.roomAt(hire)
 

@@ -218,7 +218,7 @@ class Staff:
             self._dispatcher.lookAhead.forget(hire)
             self._dispatcher.backlog.unseat(hire)
             self._dispatcher.lookAhead.recall(hire)
-            self._returnUpdates(hire)
+            self._dispatcher.returnUpdates(hire, [])
         if crash:
             self._crash(hire)
             return farewell
@@ -232,13 +232,6 @@ class Staff:
         self._changed()
         self._dispatcher.dispatch()
         return farewell
-
-    def _returnUpdates(self, hire: Hire) -> None:
-        while hire.updates:
-            entry = hire.updates.popleft()
-            self._dispatcher.ledger.settle(
-                entry, Failure(WorkerLost(f"{callOf(entry)} was for {hire.name}, which left before it could run"))
-            )
 
     def _stop(self, hire: Hire) -> None:
         try:

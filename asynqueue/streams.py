@@ -122,6 +122,9 @@ class Streams:
             self._open[stream] = OpenStream(stream, entry, task.workerID)
             others = stream.onEnd
             stream.onEnd = lambda: self._ended(stream, others)
+            hire = self._dispatcher.hires.get(task.workerID or 0)
+            if hire is not None:
+                hire.streams += 1
         begun: Deferred[Any] = Deferred(lambda _: stream.stop())
         if stream.request(lambda: begun.callback(None)):
             return self._begun(entry, task, deferator)
@@ -176,7 +179,13 @@ class Streams:
         """
         if others is not None:
             others()
-        if self._open.pop(stream, None) is not None and not self._open:
+        ended = self._open.pop(stream, None)
+        if ended is None:
+            return
+        hire = self._dispatcher.hires.get(ended.workerID or 0)
+        if hire is not None:
+            hire.streams -= 1
+        if not self._open:
             self.close()
             self.onEmpty()
 

@@ -18,7 +18,7 @@ from asynqueue.closing import Phase
 from asynqueue.collector import STEP, Collector
 from asynqueue.deferreds.context import captureContext
 from asynqueue.errorpolicy import ErrorPolicy
-from asynqueue.errors import QueueClosed, QueueFull
+from asynqueue.errors import QueueClosed, QueueFull, WorkerLost
 from asynqueue.explanations import explain, outstanding, statistics
 from asynqueue.handler import TaskHandler, globalClock
 from asynqueue.itemqueue import CallQueue, Queue
@@ -31,6 +31,7 @@ from asynqueue.tasks import Attempt, Task, TaskFactory, checkedCall
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IConsumer, IPushProducer, IReactorTime
+    from twisted.python.failure import Failure
 
     from asynqueue.deferreds.context import Captured
     from asynqueue.mapping.mapper import Mapper
@@ -107,7 +108,12 @@ class TaskQueue(MapVerb):
         self._spews = spew
         self._maps: dict[Mapper, None] = {}
         for worker in workers:
-            self.attachWorker(worker)
+            self.attachWorker(worker).addErrback(self._notAttached, worker)
+
+    def _notAttached(self, failure: Failure, worker: Any) -> None:
+        # One that has been let go of before it could start is no news.
+        if not failure.check(WorkerLost):
+            self._dispatcher.log.failure("{worker!r} could not be attached", failure, worker=worker)
 
     # State
 

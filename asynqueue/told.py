@@ -85,15 +85,18 @@ def _attributes(error: BaseException) -> dict[str, Any]:
     """
     Return what an exception has beside its arguments: its dictionary, and what its class keeps elsewhere.
     """
-    found = {}
+    found: dict[str, Any] = {}
     for base in type(error).__mro__:
         for name, value in vars(base).items():
             if type(value).__name__ in ("member_descriptor", "getset_descriptor") and not name.startswith("__"):
                 try:
-                    found[name] = getattr(error, name)
+                    value = getattr(error, name)
                 except AttributeError:
                     # It is not set.
                     continue
+                if value is not None:
+                    # OSError for one makes a difference between None and nothing.
+                    found[name] = value
     found.pop("args", None)
     found.update(getattr(error, "__dict__", {}))
     return found

@@ -35,6 +35,7 @@ from asynqueue.process.decoding import CallDecoder
 from asynqueue.process.frames import COUNT, SECONDS, Splitter
 from asynqueue.process.orphans import dieWithParent
 from asynqueue.process.outlet import Outlet
+from asynqueue.process.surroundings import Surroundings, endCopy
 from asynqueue.process.variables import setVariables
 
 TYPE_CHECKING = False
@@ -85,7 +86,6 @@ class Child:
         @param control: The descriptor of the control pipe.
         """
         self._settings = settings
-        self._cwd: str = settings["cwd"]
         self._data = 3
         self._splitter = Splitter(settings["limit"])
         self._outlet = Outlet(4, settings["limit"])
@@ -94,6 +94,7 @@ class Child:
         self._streams = ChildStreams(self._outlet)
         self._control = Control(control, self._outlet, self._streams, self._streams.flush)
         self._isEnding = False
+        self._isCopy = False
         self._page = openPage(settings["page"])
         self._timesCalls: bool = settings["callStats"]
 
@@ -102,6 +103,7 @@ class Child:
         Serve until the parent says that it is enough, or is gone.
         """
         dieWithParent(self._settings["parent"])
+        os.register_at_fork(after_in_child=self._forked)
         self._control.start()
         try:
             for start in self._settings["starts"]:
@@ -110,6 +112,7 @@ class Child:
         except BaseException as error:  # whatever the application's initializer raises, the parent is told
             self._outlet.writeError(frames.UNREADY, 0, error)
             return
+        self._surroundings = Surroundings(self._settings["cwd"])
         self._outlet.write(frames.READY, os.getpid())
         calls = self._calls
         streams = self._streams
@@ -175,12 +178,15 @@ class Child:
                 context.run(setVariables, variables)
             try:
                 control.enter(number)
+                self._page[2] = number
                 result = context.run(func, *args, **kw)
                 if not flags & frames.RAW and hasattr(type(result), "__next__"):
                     stream = ChildStream(result, context)
                     isLast = stream.takeFirst()
             finally:
                 control.running = 0
+                if self._isCopy:
+                    endCopy()
         except BaseException as error:  # even a SystemExit of the call's own ends the call, not the child
             control.running = 0
             self._failed(number, error)
@@ -218,14 +224,24 @@ class Child:
         Undo what a call has changed of the process that would be in the way of the next one.
         """
         # Hot path, watched by `bench --only processes`.
-        try:
-            hasMoved = os.getcwd() != self._cwd
-        except FileNotFoundError:
-            # The directory has been removed.
-            hasMoved = True
-        if hasMoved:
-            os.chdir(self._cwd)
+        self._surroundings.restore()
         self._control.listen()
+
+    def _forked(self) -> None:
+        """
+        Let go of all that is between the child and its parent, in a copy that a call has made of this process. The copy
+        ends where the call does.
+        """
+        self._isCopy = True
+        self._streams.isCopy = True
+        self._control.letGo()
+        for descriptor in (3, 4):
+            try:
+                os.close(descriptor)
+            except OSError:
+                # A copy of a copy.
+                continue
+        self._page = [0] * 3
 
 
 def openPage(path: str) -> Any:

@@ -15,12 +15,14 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
+from asynqueue.deferreds.deadline import Deadline, monotonicOf
 from asynqueue.process import frames
 from asynqueue.process.frames import Splitter, record
 from asynqueue.process.output import OutputLines
 from asynqueue.process.page import Page
 from asynqueue.process.pipes import PipeReader, PipeWriter
 from asynqueue.process.starter import packSettings, start
+from asynqueue.protocol.records import ERROR_LIMIT
 from asynqueue.rebuilt import failureFrom
 
 #: How long, in seconds, the system may take to report the end of a child whose pipes are closed.
@@ -29,6 +31,10 @@ FAREWELL = 0.25
 
 #: How long, in seconds, the rest of a record may take whose beginning has come.
 TORN = 1.0
+
+
+#: How often what it has written last is read, 64 KiB at most each time. Somebody else may go on writing.
+OUTPUT_READS = 64
 
 
 class Life(Enum):
@@ -130,15 +136,16 @@ class ChildProcess(ProcessProtocol):
         self._settings = settings
         self._environment = environment
         self._output = output
-        self._splitter = Splitter(limit)
+        self._splitter = Splitter(max(limit, ERROR_LIMIT))
         self._limit = limit
+        self._packed = b""
         self._page: Page | None = None
         self._data: PipeWriter | None = None
         self._control: PipeWriter | None = None
         self._outcomes: PipeReader | None = None
         self._verdict = ""
         self._farewell: IDelayedCall | None = None
-        self._torn: IDelayedCall | None = None
+        self._torn: Deadline | None = None
 
     def start(self) -> None:
         """
@@ -146,8 +153,12 @@ class ChildProcess(ProcessProtocol):
 
         @raise OSError: The system cannot start it.
         """
-        self._page = Page()
+        self._page = page = Page()
         try:
+            # It fails before anything is started where the working directory has been removed.
+            self._packed = packSettings(
+                {**self._settings, "page": page.path, "limit": self._limit, "parent": os.getpid()}
+            )
             start(self, self._environment)
         except BaseException:
             self._page.close()
@@ -160,8 +171,6 @@ class ChildProcess(ProcessProtocol):
         Take over the pipes that carry data, and tell the child what it is to know.
         """
         transport: Any = self.transport
-        page = self._page
-        assert page is not None
         self.pid = transport.pid
         try:
             self._takePipes(transport)
@@ -170,9 +179,7 @@ class ChildProcess(ProcessProtocol):
             self.kill(f"could not be talked to: {error}")
             return
         assert self._data is not None
-        self._data.write(
-            packSettings({**self._settings, "page": page.path, "limit": self._limit, "parent": os.getpid()})
-        )
+        self._data.write(self._packed)
 
     def _takePipes(self, transport: Any) -> None:
         # os.dup makes descriptors that no other child gets.
@@ -204,9 +211,10 @@ class ChildProcess(ProcessProtocol):
             # What it had sent before counts.
             self._outcomes.drain()
         self._close()
-        for timer in (self._farewell, self._torn):
-            if timer is not None and timer.active():
-                timer.cancel()
+        if self._farewell is not None and self._farewell.active():
+            self._farewell.cancel()
+        if self._torn is not None:
+            self._torn.stop()
         page, self._page = self._page, None
         begun = 0
         if page is not None:
@@ -216,10 +224,27 @@ class ChildProcess(ProcessProtocol):
         self.life = Life.GONE
         transport: Any = self.transport
         for number in (1, 2):
+            self._drainOutput(transport, number)
             # A grandchild may hold them open.
             transport.closeChildFD(number)
         _endGroup(self.pid)
         self.onDeath(Death(reason, begun, self._output.close(), self._verdict, wasExpected))
+
+    def _drainOutput(self, transport: Any, number: int) -> None:
+        """
+        Take what it has written last, which may say why it has come to its end.
+        """
+        reader = transport.pipes.get(number)
+        if reader is None:
+            return
+        for _ in range(OUTPUT_READS):
+            try:
+                data = os.read(reader.fileno(), 1 << 16)
+            except OSError:
+                return
+            if not data:
+                return
+            self._output.received(number, data)
 
     def _close(self) -> None:
         for pipe in (self._control, self._data, self._outcomes):
@@ -236,7 +261,7 @@ class ChildProcess(ProcessProtocol):
             return
         missing = self._splitter.missing
         if missing and self._torn is None:
-            self._torn = self._reactor.callLater(TORN, self._checkTorn, missing)
+            self._tornLater(missing)
         if self.life is Life.STARTING and records:
             self._started(*records.pop(0))
         self.onRecords(records)
@@ -250,7 +275,10 @@ class ChildProcess(ProcessProtocol):
         if now == missing:
             self.kill("broke the protocol: it sent a part of a record")
         elif now:
-            self._torn = self._reactor.callLater(TORN, self._checkTorn, now)
+            self._tornLater(now)
+
+    def _tornLater(self, missing: int) -> None:
+        self._torn = Deadline(self._reactor, monotonicOf(self._reactor), TORN, lambda: self._checkTorn(missing))
 
     def _started(self, kind: int, flags: int, number: int, body: bytes) -> None:
         """
@@ -285,6 +313,13 @@ class ChildProcess(ProcessProtocol):
         The number of the call whose outcome the child has written last.
         """
         return 0 if self._page is None else self._page.reported
+
+    @property
+    def entered(self) -> int:
+        """
+        The number of the call whose function the child has called last.
+        """
+        return 0 if self._page is None else self._page.entered
 
     def send(self, data: bytes) -> None:
         """

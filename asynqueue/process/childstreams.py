@@ -10,6 +10,7 @@ from collections import deque
 from time import monotonic
 
 from asynqueue.process import frames
+from asynqueue.process.surroundings import endCopy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -97,6 +98,8 @@ def _sizeOf(item: Any) -> int:
 class ChildStreams:
     """
     The streams that are open.
+
+    @ivar isCopy: Whether this process is a copy of the child, which an iterator has made.
     """
 
     def __init__(self, outlet: Outlet) -> None:
@@ -105,6 +108,7 @@ class ChildStreams:
         self._steppable: deque[int] = deque()
         self._closings: deque[ChildStream] = deque()
         self._flushing = allocate_lock()
+        self.isCopy = False
 
     def __contains__(self, number: object) -> bool:
         return number in self._open
@@ -175,6 +179,8 @@ class ChildStreams:
                 stream.take(until)
             finally:
                 control.running = 0
+                if self.isCopy:
+                    endCopy()
         except StopIteration:
             isLast = True
         except BaseException as caught:  # even a SystemExit of the iterator's own ends the stream, not the child

@@ -144,6 +144,12 @@ class Control:
             raise self._softLimit("the call takes longer than its soft time limit")
         raise CallInterrupted("the call has been cancelled")
 
+    def letGo(self) -> None:
+        """
+        Close the pipe, in a copy of the process, which has no control thread.
+        """
+        os.close(self._descriptor)
+
     # The thread
 
     def _serve(self) -> None:

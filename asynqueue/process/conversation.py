@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from asynqueue.callinfo import said
-from asynqueue.errors import EncodeError, ResultDecodeError, WorkerError, WorkerLost
+from asynqueue.deferreds.deadline import Deadline, monotonicOf
+from asynqueue.errors import EncodeError, RemoteError, ResultDecodeError, WorkerError, WorkerLost
 from asynqueue.iteration.deferator import Deferator
 from asynqueue.process import frames
 from asynqueue.process.childprocess import ChildProcess, Death, Life
@@ -60,6 +62,7 @@ class Conversation:
     @ivar onDeath: Called when the child is gone, before what it had been sent is given outcomes.
     @ivar onGone: Called with the L{Death} of the child, when all that it had been sent has been given an outcome, or
         given back.
+    @ivar onLasted: Called with each update that the child's successors are to run, too, when it has succeeded.
     @ivar onBegun: Called when the child may hold more calls, for it has begun with some that let others be begun with.
     @ivar times: Where times of calls are put: seconds until the result was here, and seconds in the child.
     """
@@ -86,8 +89,9 @@ class Conversation:
         self.onDeath: Callable[[], object] = int
         self.onWorn: Callable[[], object] = int
         self.grace = GRACE
-        self._closings: dict[int, IDelayedCall] = {}
+        self._closings: dict[int, Deadline] = {}
         self.onGone: Callable[[Death], object] = id
+        self.onLasted: Callable[[bytes], object] = len
         self.times = times
         self._raw = raw
         self._reactor = reactor
@@ -96,7 +100,9 @@ class Conversation:
         self._nextNumber = numbers
         self._sent: dict[int, float] = {}
         self._took: dict[int, float] = {}
-        self._updates: set[int] = set()
+        self._lasting: dict[int, bytes] = {}
+        self._updates: dict[int, bytes] = {}
+        self._onPrepared: Callable[[], object] = int
         self._stacks: dict[int, Deferred[str]] = {}
         self._outbox: list[bytes] = []
         self._posting: IDelayedCall | None = None
@@ -110,6 +116,12 @@ class Conversation:
         child.onRecords = self._received
         child.onDeath = self._died
 
+    def later(self, seconds: float, func: Callable[[], object]) -> Deadline:
+        """
+        Have a function called when a number of seconds has passed.
+        """
+        return Deadline(self._reactor, monotonicOf(self._reactor), seconds, func)
+
     # To the child
 
     @property
@@ -117,7 +129,7 @@ class Conversation:
         """
         Whether the child has nothing to do, and no stream is open.
         """
-        return not self.held and not self._streams
+        return not (self.held or self._streams or self._updates)
 
     def accept(self, task: Task) -> None:
         """
@@ -137,6 +149,8 @@ class Conversation:
         self.accepted += 1
         if self.times is not None:
             self._sent[number] = monotonic()
+        if task.options.lasting:
+            self._lasting[number] = name + rest
         start = HEADER.pack(CALL, flags, number, len(name) + len(rest)) + name
         if len(rest) >= LARGE:
             # Copying takes its time.
@@ -181,9 +195,16 @@ class Conversation:
 
     def isRunning(self) -> bool:
         """
-        Tell whether the child is running a call.
+        Tell whether the child is running a call or an update, or is at an item of a stream.
         """
-        return self.child.begun in self.held
+        begun = self.child.begun
+        return begun in self.held or begun in self._streams or begun in self._updates
+
+    def hasBegun(self, number: int) -> bool:
+        """
+        Tell whether the child has begun with a call.
+        """
+        return number <= self.child.begun
 
     def begun(self) -> list[Task]:
         """
@@ -191,6 +212,13 @@ class Conversation:
         """
         begun = self.child.begun
         return [task for number, task in self.held.items() if number <= begun]
+
+    def entered(self) -> list[Task]:
+        """
+        Return those of them whose functions the child has called.
+        """
+        entered = self.child.entered
+        return [task for number, task in self.held.items() if number <= entered]
 
     def numberOf(self, task: Task) -> int | None:
         """
@@ -212,7 +240,7 @@ class Conversation:
 
         @return: Whether there is any.
         """
-        if len(self.held) <= 1:
+        if not self.held or next(reversed(self.held)) <= self.child.begun:
             return False
         self._recall()
         return True
@@ -267,21 +295,28 @@ class Conversation:
         self.post(record(frames.CLOSE, number), isUrgent=True)
         self._post()
         self.child.control(frames.INTERRUPT, number, frames.CANCELLED)
-        self._closings[number] = self._reactor.callLater(self.grace, self._notClosed, number)
+        self._closings[number] = self.later(self.grace, lambda: self._notClosed(number))
 
     def _notClosed(self, number: int) -> None:
         del self._closings[number]
         self.child.kill("was ended, for an iterator that nobody reads any more did not let go")
 
-    def prepare(self, updates: Sequence[bytes]) -> None:
+    def prepare(self, updates: Sequence[bytes], prepared: Callable[[], object]) -> None:
         """
-        Have a fresh child run what its predecessors have run as updates. What comes of it is not waited for, and an
-        error is logged.
+        Have a fresh child run what its predecessors have run as updates. Errors are logged.
+
+        @param prepared: Called when that is done.
         """
+        self._onPrepared = prepared
         for body in updates:
-            number = self._nextNumber()
-            self._updates.add(number)
-            self.post(record(CALL, number, body), isUrgent=True)
+            self._sendUpdate(body)
+        if not self._updates:
+            prepared()
+
+    def _sendUpdate(self, body: bytes) -> None:
+        number = self._nextNumber()
+        self._updates[number] = body
+        self.post(record(CALL, number, body), isUrgent=True)
 
     def stack(self) -> Deferred[str]:
         """
@@ -319,9 +354,11 @@ class Conversation:
         """
         Take no more notice of what the child sends.
         """
-        for each in (self._posting, self._reading, self._look, *self._closings.values()):
+        for each in (self._posting, self._reading, self._look):
             if each is not None and each.active():
                 each.cancel()
+        for closing in self._closings.values():
+            closing.stop()
         self._posting = self._reading = self._look = None
         self._closings.clear()
         self._inbox.clear()
@@ -373,6 +410,8 @@ class Conversation:
                     outcome = ("x", _undecodable(error))
                 self.finished += 1
                 finished += 1
+                if self._lasting:
+                    self._lasted(number, outcome)
                 task.callback(("k", None) if task.cancelled else outcome)
                 if finished & 7:
                     # Looking at the clock takes its time, too.
@@ -401,7 +440,7 @@ class Conversation:
             failure = self.decoder.failure(body)
             outcome = ("e", failure)
             # Nothing can be derived from that class.
-            if getattr(failure.value, "remoteType", "") == "builtins.MemoryError":
+            if type(failure.value) is RemoteError and failure.value.remoteType == "builtins.MemoryError":
                 self.onWorn()
         else:
             return self._takeOther(kind, number, body)
@@ -412,8 +451,17 @@ class Conversation:
         self.finished += 1
         if self.times is not None:
             self._time(number)
+        self._lasted(number, outcome)
         task.callback(("k", None) if task.cancelled else outcome)
         return 1
+
+    def _lasted(self, number: int, outcome: tuple[str, Any]) -> None:
+        """
+        Have an update kept that has succeeded.
+        """
+        body = self._lasting.pop(number, None)
+        if body is not None and outcome[0] == "r":
+            self.onLasted(body)
 
     def _takeOther(self, kind: int, number: int, body: bytes) -> int:
         if kind == frames.STREAM:
@@ -424,14 +472,17 @@ class Conversation:
                 del self._streams[number]
                 closing = self._closings.pop(number, None)
                 if closing is not None:
-                    closing.cancel()
+                    closing.stop()
             if source is not None:
                 source.received(kind, body)
         elif kind == frames.RECALLED:
             self._isRecalling = False
             upTo = NUMBER.unpack(body)[0]
             given = [each for each in self.held if number < each <= upTo]
+            for each in [each for each in self._updates if number < each <= upTo]:
+                self._sendUpdate(self._updates.pop(each))
             for each in given:
+                self._lasting.pop(each, None)
                 task = self.held.pop(each, None)
                 if task is not None:
                     self.accepted -= 1
@@ -458,6 +509,7 @@ class Conversation:
             return 0
         self.finished += 1
         self._time(number)
+        self._lasted(number, ("r", None))
         source = self._streams[number] = ChildSource(self, number, task)
         task.callback(("i", Deferator.over(source)))
         return 1
@@ -467,9 +519,12 @@ class Conversation:
         Take note of what has become of an update that a successor was to run as well.
         """
         if number in self._updates:
-            self._updates.discard(number)
+            del self._updates[number]
+            self._took.pop(number, None)
             if isinstance(outcome[1], Failure):
                 self.log.failure("An update failed in the child {pid}", failure=outcome[1], pid=self.child.pid)
+            if not self._updates:
+                self._onPrepared()
 
     def _time(self, number: int) -> None:
         sent, took = self._sent.pop(number, None), self._took.pop(number, None)
@@ -480,8 +535,14 @@ class Conversation:
         """
         Give all tasks an outcome, or give them back if the child had not begun with them.
         """
-        self.close()
         self.onDeath()
+        # What it had sent before counts, however much that is.
+        self._isReading = True
+        try:
+            self._takeUntil(inf)
+        finally:
+            self._isReading = False
+        self.close()
         held, self.held = self.held, {}
         self._endStreams(f"{death.subject} {death.describe()}")
         stacks, self._stacks = self._stacks, {}

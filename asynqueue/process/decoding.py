@@ -6,21 +6,22 @@ This module imports neither Twisted nor anything else that takes time to load.
 
 from __future__ import annotations
 
+import sys
+
 try:
     # What `pickle` has these from; it would import regular expressions besides.
-    from _pickle import dumps, loads
+    from _pickle import Unpickler, dumps, loads
 except ImportError:
-    from pickle import dumps, loads
+    from pickle import Unpickler, dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["CallDecoder", "dumps", "loads"]
+    Decoded = tuple[Callable[..., Any], Any, Any, int, int, dict[str, Any] | None]
 
-#: So many functions are kept.
-FUNCTIONS = 1000
+__all__ = ["CallDecoder", "dumps", "loads"]
 
 
 class CallDecoder:
@@ -28,7 +29,7 @@ class CallDecoder:
     Unpickles what L{asynqueue.process.encoding.CallEncoder} has pickled.
     """
 
-    __slots__ = ("_isMainLoaded", "_known", "_main")
+    __slots__ = ("_isMainLoaded", "_main", "_places")
 
     def __init__(self, main: tuple[str, str]) -> None:
         """
@@ -36,41 +37,58 @@ class CallDecoder:
         """
         self._main = main
         self._isMainLoaded = False
-        self._known: dict[bytes, Any] = {}
+        self._places: dict[bytes, tuple[str, str]] = {}
 
-    def decode(self, body: bytes) -> tuple[Callable[..., Any], Any, Any, int, int, dict[str, Any] | None]:
+    def decode(self, body: bytes) -> Decoded:
         """
         Return a function, its arguments and keywords, the ID of the call, the number of the attempt, and the values of
         context variables. May raise anything, for unpickling runs anybody's code.
         """
         # Hot path, watched by `bench --only processes`.
-        if not self._isMainLoaded and b"__main__" in body:
-            self._loadMain()
         end = 2 + (body[0] | body[1] << 8)
         rest = memoryview(body)[end:]
+        load = loads if self._isMainLoaded or b"__main__" not in body else self._loadWithMain
         if end == 2:
-            call: tuple[Callable[..., Any], Any, Any, int, int, dict[str, Any] | None] = loads(rest)
+            call: Decoded = load(rest)
             return call
-        name = body[2:end]
-        func = self._known.get(name)
-        if func is None or func.__globals__.get(func.__qualname__) is not func:
-            # It may have been replaced, by a reload of its module for one.
-            func = loads(name)
-            if hasattr(func, "__globals__"):
-                if len(self._known) >= FUNCTIONS:
-                    self._known.clear()
-                self._known[name] = func
-        args, kw, ID, attempt, variables = loads(rest)
+        func = self._find(body[2:end])
+        args, kw, ID, attempt, variables = load(rest)
         return func, args, kw, ID, attempt, variables
+
+    def _find(self, name: bytes) -> Any:
+        """
+        Return what a name in a module means now: it may be something else than it was, after a reload for one.
+        """
+        # Hot path, watched by `bench --only processes`.
+        place = self._places.get(name)
+        if place is None:
+            module, _, attribute = name.decode("utf-8").partition(":")
+            place = self._places[name] = (module, attribute)
+        try:
+            return sys.modules[place[0]].__dict__[place[1]]
+        except KeyError:
+            return self._import(*place)
+
+    def _import(self, module: str, attribute: str) -> Any:
+        if module == "__main__":
+            self._loadMain()
+        __import__(module)
+        return getattr(sys.modules[module], attribute)
 
     def decodeStart(self, body: bytes) -> tuple[Callable[..., Any], Any, Any]:
         """
         Return a function that is to be called before the first call, its arguments and keywords.
         """
-        if not self._isMainLoaded and b"__main__" in body:
-            self._loadMain()
-        start: tuple[Callable[..., Any], Any, Any] = loads(body)
+        start: tuple[Callable[..., Any], Any, Any] = self._loadWithMain(body)
         return start
+
+    def _loadWithMain(self, body: bytes | memoryview) -> Any:
+        """
+        Unpickle something in which the parent's main module may be mentioned. It is loaded only if it really is needed.
+        """
+        from io import BytesIO
+
+        return _MainUnpickler(BytesIO(body), self._loadMain).load()
 
     def _loadMain(self) -> None:
         """
@@ -78,7 +96,26 @@ class CallDecoder:
 
         @raise ImportError: It cannot be loaded.
         """
-        from asynqueue.process.mainmodule import ensureMain
+        if not self._isMainLoaded:
+            from asynqueue.process.mainmodule import ensureMain
 
-        ensureMain(*self._main)
-        self._isMainLoaded = True
+            ensureMain(*self._main)
+            self._isMainLoaded = True
+
+
+class _MainUnpickler(Unpickler):
+    """
+    Has the main module loaded when something of it is looked up.
+    """
+
+    def __init__(self, file: Any, loadMain: Callable[[], None]) -> None:
+        super().__init__(file)
+        self._loadMain = loadMain
+
+    def find_class(self, module: str, name: str) -> Any:
+        """
+        Look something up.
+        """
+        if module == "__main__":
+            self._loadMain()
+        return super().find_class(module, name)

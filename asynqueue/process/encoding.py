@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pickle import dumps, loads
+from sys import modules
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,7 +26,7 @@ DEPTH = 8
 #: How many members of a container it looks at.
 MEMBERS = 1000
 
-#: The pickles of so many functions are kept.
+#: The names of so many functions are kept.
 FUNCTIONS = 1000
 
 #: What stands before a call whose function is pickled with its arguments.
@@ -103,7 +104,7 @@ class CallEncoder:
     """
     Pickles calls, for L{asynqueue.process.decoding.CallDecoder}.
 
-    The pickle of a function that has a name in its module is made once, and unpickled once by each child.
+    A function that has a name in its module is not pickled: its module and its name are sent before the rest.
     """
 
     __slots__ = ("_dumps", "_isStandard", "_known", "_limit", "_names")
@@ -134,8 +135,10 @@ class CallEncoder:
         if self._names and task.context is not None:
             values = valuesIn(task.context[0], self._names)
         name = b""
-        if self._isStandard and type(func) is FunctionType and func.__globals__.get(func.__qualname__) is func:
-            name = self._known.get(func) or self._pickledName(func)
+        if self._isStandard and type(func) is FunctionType:
+            module = modules.get(func.__module__)
+            if module is not None and module.__dict__.get(func.__qualname__) is func:
+                name = self._known.get(func) or self._nameOf(func)
         try:
             if name:
                 rest = dumps((args, kw, task.ID, task.attempt, values), 5)
@@ -151,19 +154,16 @@ class CallEncoder:
             )
         return name, rest
 
-    def _pickledName(self, func: Callable[..., object]) -> bytes:
+    def _nameOf(self, func: Callable[..., object]) -> bytes:
         """
-        Return what a function is known by to children, with its length before it, or nothing if that cannot be told.
+        Return what a function is known by to children, with its length before it.
         """
-        try:
-            pickled = dumps(func, 5)
-        except Exception:  # the call as a whole will tell what is wrong with it
-            return b""
-        if len(pickled) >> 16:
+        place = f"{func.__module__}:{func.__qualname__}".encode()
+        if len(place) >> 16:
             return b""
         if len(self._known) >= FUNCTIONS:
             self._known.clear()
-        name = self._known[func] = len(pickled).to_bytes(2, "little") + pickled
+        name = self._known[func] = len(place).to_bytes(2, "little") + place
         return name
 
 

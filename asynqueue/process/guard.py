@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
 
 #: What the guard runs. It is out of the reach of signals for this process's terminal.
 _PROGRAM = """\
@@ -41,11 +42,14 @@ class Guard(ProcessProtocol):
     The guard of all children of this process that are to be guarded.
     """
 
+    log = Logger()
+
     def __init__(self, reactor: Any) -> None:
         """
         @raise OSError: The system cannot start a process.
         """
         self._groups: set[int] = set()
+        self._reactor = reactor
         self._isGone = False
         reactor.spawnProcess(
             self, sys.executable, [sys.executable, "-I", "-S", "-c", _PROGRAM], env={}, childFDs={0: "w"}
@@ -60,9 +64,12 @@ class Guard(ProcessProtocol):
 
     def processExited(self, reason: object) -> None:
         """
-        Take note that the guard is gone.
+        Take note that the guard is gone. If that is too early, start another one.
         """
         self._isGone = True
+        if self._groups and self is _guard:
+            self.log.warn("The guard of child processes has been ended, and is started again")
+            _restart(self._reactor, self._groups)
 
     def add(self, group: int) -> None:
         """
@@ -103,6 +110,20 @@ def guard(reactor: Any, group: int) -> None:
     if _guard is None:
         _guard = Guard(reactor)
     _guard.add(group)
+
+
+def _restart(reactor: Any, groups: set[int]) -> None:
+    """
+    Have the sessions guarded whose guard is gone, if the system can.
+    """
+    global _guard
+    _guard = None
+    for each in groups:
+        try:
+            guard(reactor, each)
+        except OSError:
+            Guard.log.failure("The children cannot be guarded")
+            return
 
 
 def guardNoMore(group: int) -> None:

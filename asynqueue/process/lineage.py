@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.logger import Logger
 
-from asynqueue.errors import EncodeError
+from asynqueue.process.checkup import Checkup
 from asynqueue.process.childprocess import ChildProcess, Death, Life
 from asynqueue.process.conversation import Conversation
 from asynqueue.process.encoding import CallEncoder, Unpickler
 from asynqueue.process.guard import guard, guardNoMore
-from asynqueue.process.health import Vitals, memoryOf, vitalsOf
+from asynqueue.process.health import memoryOf
 from asynqueue.process.output import OutputLines
 from asynqueue.process.succession import Succession
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IDelayedCall
 
+    from asynqueue.deferreds.deadline import Deadline
     from asynqueue.process.childspec import ChildSpec
     from asynqueue.tasks import Task
 
@@ -40,9 +41,6 @@ CHECK = 2.0
 
 #: How long, in seconds, between two looks at the memory of a child.
 MEMORY_CHECK = 0.25
-
-#: After so many looks in a row at which a child was stopped, or did nothing with calls at hand, it is hung.
-STRIKES = 3
 
 #: From this part of its calls on, a child that may run only so many has a successor started.
 AHEAD = 0.8
@@ -114,14 +112,11 @@ class Lineage:
         self._succession = Succession()
         self._wasCurrent: Conversation | None = None
         self._starting: Conversation | None = None
-        self._all: dict[Conversation, None] = {}
-        self._timers: dict[Conversation, IDelayedCall] = {}
+        self._all: dict[Conversation, Checkup] = {}
+        self._timers: dict[Conversation, Deadline] = {}
         self._restart: IDelayedCall | None = None
         self._age: IDelayedCall | None = None
         self._check: IDelayedCall | None = None
-        self._lastVitals: Vitals | None = None
-        self._lastFinished = 0
-        self._strikes = 0
         self._checkedMemory = 0.0
         self._memoryLook: IDelayedCall | None = None
         self._baseline: int | None = None
@@ -139,6 +134,12 @@ class Lineage:
         Return those of them that children have begun with.
         """
         return [task for conversation in self._all for task in conversation.begun()]
+
+    def entered(self) -> list[Task]:
+        """
+        Return those of them whose functions have been called.
+        """
+        return [task for conversation in self._all for task in conversation.entered()]
 
     def find(self, task: Task) -> tuple[Conversation, int] | tuple[None, int]:
         """
@@ -169,11 +170,12 @@ class Lineage:
         conversation.grace = spec.grace
         conversation.onWorn = lambda: self._worn(conversation)
         conversation.onDeath = lambda: self._dying(conversation)
+        conversation.onLasted = self._keepUpdate
         conversation.onGone = lambda death: self._died(conversation, death)
         child.onReady = lambda: self._ready(conversation)
         # A child may have come to its end before the call that starts it returns.
         self._starting = conversation
-        self._all[conversation] = None
+        self._all[conversation] = Checkup(conversation)
         try:
             child.start()
         except OSError as error:
@@ -186,7 +188,9 @@ class Lineage:
             return
         if spec.isGuarded and child.pid is not None:
             guard(self._reactor, child.pid)
-        self._timers[conversation] = self._reactor.callLater(spec.startLimit, child.kill, "took too long to get ready")
+        self._timers[conversation] = conversation.later(
+            spec.startLimit, lambda: child.kill("took too long to get ready")
+        )
 
     def _conversation(self, output: OutputLines) -> Conversation:
         """
@@ -205,16 +209,28 @@ class Lineage:
 
     def _ready(self, conversation: Conversation) -> None:
         """
-        Let a child take over that is ready for calls.
+        Have a child run the updates that its predecessors have run, and then let it take over.
         """
         self._stopTimer(conversation)
+        self._prepare(conversation, 0)
+        self._checkLater()
+
+    def _prepare(self, conversation: Conversation, start: int) -> None:
+        missing = self.updates[start:]
+        if missing:
+            # Meanwhile there may come more.
+            conversation.prepare(missing, lambda: self._prepare(conversation, start + len(missing)))
+        else:
+            self._takesOver(conversation)
+
+    def _takesOver(self, conversation: Conversation) -> None:
+        """
+        Let a child take over that is ready for calls.
+        """
         self._succession.gotReady()
         self._starting = None
-        conversation.prepare(self.updates)
         predecessor, self.current = self.current, conversation
         self._baseline = None
-        self._strikes = 0
-        self._lastVitals = None
         if self._spec.maxAge is not None:
             # Those that were started together do not retire together.
             self._stopAge()
@@ -255,21 +271,16 @@ class Lineage:
         """
         Take note that the present child has been given a call.
         """
-        if self._check is None:
-            self._check = self._reactor.callLater(CHECK, self._checkVitals)
+        self._checkLater()
         most = self._spec.maxTasks
         if most is not None and self.current is not None and self.current.accepted >= most:
             self._succeed()
 
-    def keepUpdate(self, task: Task) -> None:
+    def _keepUpdate(self, body: bytes) -> None:
         """
-        Have the successors of the present child run an update, too.
+        Have the successors of the present child run an update, too, which has succeeded.
         """
-        try:
-            self.updates.append(b"".join(self._encoder.encode(task)))
-        except EncodeError:
-            # The update has failed with that.
-            return
+        self.updates.append(body)
 
     def _succeed(self) -> None:
         """
@@ -333,40 +344,31 @@ class Lineage:
         child = conversation.child
         if conversation.isIdle and (conversation.isRetired or self._isEnding) and child.life is Life.READY:
             child.end()
-            self._timers[conversation] = self._reactor.callLater(
-                END_LIMIT, child.kill, "did not end when it was told to"
+            self._timers[conversation] = conversation.later(
+                END_LIMIT, lambda: child.kill("did not end when it was told to")
             )
 
     # Health
 
+    def _checkLater(self) -> None:
+        # Hot path, watched by `bench --only processes`.
+        if self._check is None:
+            self._check = self._reactor.callLater(CHECK, self._checkVitals)
+
     def _checkVitals(self) -> None:
         """
-        End a child that is hung: it has been stopped, or it does nothing with calls at hand.
+        End the children that are hung.
         """
         self._check = None
-        current = self.current
-        if current is None or current.isIdle or current.child.pid is None:
-            self._strikes = 0
-            return
-        vitals = vitalsOf(current.child.pid)
-        last, self._lastVitals = self._lastVitals, vitals
-        isLazy = (
-            vitals is not None
-            and last is not None
-            and vitals.ticks == last.ticks
-            and current.held
-            and (not current.isRunning() or current.isOverdue())
-            and current.finished == self._lastFinished
-        )
-        self._lastFinished = current.finished
-        if vitals is not None and (vitals.isStopped or isLazy):
-            self._strikes += 1
-            if self._strikes >= STRIKES:
-                self._strikes = 0
-                current.child.kill("was hung: it had been stopped" if vitals.isStopped else "was hung: it did nothing")
-        else:
-            self._strikes = 0
-        self._check = self._reactor.callLater(CHECK, self._checkVitals)
+        busy = False
+        for conversation, checkup in tuple(self._all.items()):
+            if conversation is not self._starting or conversation.child.life is Life.READY:
+                busy = busy or not conversation.isIdle
+                verdict = checkup.look()
+                if verdict:
+                    conversation.child.kill(verdict)
+        if busy:
+            self._check = self._reactor.callLater(CHECK, self._checkVitals)
 
     # The end
 
@@ -462,5 +464,5 @@ class Lineage:
 
     def _stopTimer(self, conversation: Conversation) -> None:
         timer = self._timers.pop(conversation, None)
-        if timer is not None and timer.active():
-            timer.cancel()
+        if timer is not None:
+            timer.stop()

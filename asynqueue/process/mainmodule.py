@@ -4,6 +4,7 @@ The parent's main module, loaded in the child under another name, so that what i
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 
@@ -62,7 +63,9 @@ def mainOf() -> tuple[str, str]:
     main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
     if spec is not None and spec.name:
-        # python -m package runs package.__main__, whose name tells that.
-        return spec.name, ""
+        # python -m package runs package.__main__, whose name tells that; a folder or an archive that is run is nothing
+        # that could be imported.
+        return ("" if spec.name == "__main__" else spec.name), ""
     path = getattr(main, "__file__", None)
-    return "", path or ""
+    # A program that comes over standard input has a path that leads nowhere.
+    return "", path if path and os.path.exists(path) else ""

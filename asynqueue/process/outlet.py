@@ -9,6 +9,7 @@ from threading import Lock
 
 from asynqueue.process.decoding import dumps
 from asynqueue.process.frames import record
+from asynqueue.protocol.records import ERROR_LIMIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,6 +65,17 @@ class Outlet:
         @param where: What could not be unpickled or pickled for it: C{"arguments"}, C{"result"} or C{"item"}; or
             nothing, if the application has raised it.
         """
-        from asynqueue.told import told
+        self.write(kind, number, packedError(error, where))
 
-        self.write(kind, number, dumps((where, told(error)), 5))
+
+def packedError(error: BaseException, where: str) -> bytes:
+    """
+    Return what is told of an exception, not longer than L{asynqueue.protocol.records.ERROR_LIMIT}.
+    """
+    from asynqueue.told import told
+
+    body = dumps((where, told(error)), 5)
+    if len(body) > ERROR_LIMIT:
+        # The texts are bounded.
+        body = dumps((where, told(error, lambda _: b"")), 5)
+    return body

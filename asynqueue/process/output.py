@@ -43,7 +43,7 @@ class OutputLines:
         self._running = running
         self._clock = clock
         self._rests = {1: b"", 2: b""}
-        self._kept: deque[str] = deque(maxlen=LINES_KEPT)
+        self._kept: deque[bytes] = deque(maxlen=LINES_KEPT)
         self._second = 0
         self._room = RATE_LIMIT
         self._dropped = 0
@@ -67,21 +67,18 @@ class OutputLines:
             self._second = second
             self._room = RATE_LIMIT
             self._tellDropped()
+        if descriptor == 2:
+            self._kept.append(line)
         self._room -= len(line) + 1
         if self._room < 0:
             self._dropped += len(line) + 1
             return
-        text = line.decode("utf-8", "backslashreplace")
-        text = "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)
-        text = text[:LINE_LIMIT]
-        if descriptor == 2:
-            self._kept.append(text)
         self.log.info(
             "{worker} {running}, {stream}: {line}",
             worker=self._worker(),
             running=self._running(),
             stream=_NAMES.get(descriptor, descriptor),
-            line=text,
+            line=_textOf(line),
         )
 
     def _tellDropped(self) -> None:
@@ -104,4 +101,10 @@ class OutputLines:
                 self._rests[descriptor] = b""
                 self._take(descriptor, rest)
         self._tellDropped()
-        return list(self._kept)
+        return [_textOf(line) for line in self._kept]
+
+
+def _textOf(line: bytes) -> str:
+    text = line.decode("utf-8", "backslashreplace")
+    text = "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)
+    return text[:LINE_LIMIT]

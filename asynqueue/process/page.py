@@ -53,6 +53,13 @@ class Page:
         """
         return self._view[1]
 
+    @property
+    def entered(self) -> int:
+        """
+        The number of the call whose function the child has called last: what it is called with has been unpickled.
+        """
+        return self._view[2]
+
     def close(self) -> None:
         """
         Give up the memory, and the name if the child has not.

@@ -23,11 +23,11 @@ from twisted.python.failure import Failure
 from asynqueue.process.child import openPage, settle
 from asynqueue.process.decoding import CallDecoder, dumps
 from asynqueue.process.orphans import dieWithParent
+from asynqueue.process.outlet import packedError
 from asynqueue.process.pipes import PipeReader, PipeWriter
 from asynqueue.process.pipetransport import PipeTransport
 from asynqueue.process.variables import setVariables
 from asynqueue.protocol.runner import Call, Runner, RunnerEnd
-from asynqueue.told import told
 
 
 class ChildCall(Call):
@@ -82,7 +82,7 @@ class PickleEncoding:
         """
         Pickle what is told of an exception.
         """
-        return dumps((where, told(error)), 5)
+        return packedError(error, where)
 
 
 class Connection:
@@ -186,6 +186,9 @@ async def _begin(settings: dict[str, Any], reactor: Any) -> None:
         page[0] = number
         _returnTo(directory)
 
+    def entered(number: int) -> None:
+        page[2] = number
+
     protocol = _protocolClass()()
     decoder = CallDecoder(settings["main"])
     runner = protocol.runner = Runner(
@@ -195,6 +198,7 @@ async def _begin(settings: dict[str, Any], reactor: Any) -> None:
         settings["limit"],
         isTimed=settings["callStats"],
         onBegin=begun,
+        onEnter=entered,
     )
     connection = Connection(reactor, protocol)
     try:

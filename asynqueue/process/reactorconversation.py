@@ -34,8 +34,7 @@ from asynqueue.protocol.caller import Caller, CallerEnd
 from asynqueue.protocol.runner import MOST
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IDelayedCall
-
+    from asynqueue.deferreds.deadline import Deadline
     from asynqueue.errors import WorkerError
     from asynqueue.process.output import OutputLines
     from asynqueue.tasks import Task
@@ -193,7 +192,7 @@ class ReactorConversation(Conversation):
         self._begunTo = 0
         self._underWay: set[int] = set()
         self._cancelled: set[int] = set()
-        self._graces: dict[int, IDelayedCall] = {}
+        self._graces: dict[int, Deadline] = {}
 
     # To the child
 
@@ -209,9 +208,15 @@ class ReactorConversation(Conversation):
 
     def isRunning(self) -> bool:
         """
-        Tell whether a call goes on in the child.
+        Tell whether a call, an update or a stream goes on in the child.
         """
-        return bool(self.begun())
+        return bool(self.begun() or self._streams or self._updates)
+
+    def hasBegun(self, number: int) -> bool:
+        """
+        Tell whether the child has begun with a call.
+        """
+        return number <= self._begun()
 
     def begun(self) -> list[Task]:
         """
@@ -224,7 +229,7 @@ class ReactorConversation(Conversation):
         """
         Ask the child to give back what it has not begun with.
         """
-        if len(self.held) <= 1 or next(reversed(self.held)) <= self._begun():
+        if not self.held or next(reversed(self.held)) <= self._begun():
             return False
         self._recall()
         return True
@@ -249,7 +254,7 @@ class ReactorConversation(Conversation):
             return
         # The child would be ended in vain for a call that it has not come to.
         self._stopGrace(number)
-        self._graces[number] = self._reactor.callLater(self.grace, self._graceOver, number, error)
+        self._graces[number] = self.later(self.grace, lambda: self._graceOver(number, error))
 
     def _graceOver(self, number: int, error: WorkerError) -> None:
         del self._graces[number]
@@ -259,7 +264,7 @@ class ReactorConversation(Conversation):
     def _stopGrace(self, number: int) -> None:
         timer = self._graces.pop(number, None)
         if timer is not None:
-            timer.cancel()
+            timer.stop()
 
     def pull(self, number: int, count: int) -> None:
         """
@@ -272,7 +277,7 @@ class ReactorConversation(Conversation):
         Have the child close an iterator, and end the child if that takes too long.
         """
         self.child.closeStream(number)
-        self._closings[number] = self._reactor.callLater(self.grace, self._notClosed, number)
+        self._closings[number] = self.later(self.grace, lambda: self._notClosed(number))
 
     def watch(self) -> None:
         """

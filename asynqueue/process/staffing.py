@@ -83,7 +83,8 @@ class Staffing:
             return
         needed = max(self._least, self._peak)
         self._peak = len(self._queue.outstanding())
-        idle = [worker for worker in self._queue.workers() if not worker.tasks]
+        idle = [worker for worker in self._queue.workers() if worker.isIdle]
+        needed = max(needed, len(self._queue) - len(idle))
         for worker in idle[: max(0, len(self._queue) - needed)]:
             self._queue.detachWorker(worker)
         if len(self._queue) > self._least:

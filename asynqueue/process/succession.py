@@ -10,6 +10,10 @@ FIRST_DELAY = 0.1
 #: The longest of these delays, in seconds.
 LONGEST_DELAY = 5.0
 
+#: The first delay, and the longest, when so many have never got ready that nobody should wait for the next.
+FIRST_HOPELESS_DELAY = 3.0
+LONGEST_HOPELESS_DELAY = 20.0
+
 #: After so many children in a row that never got ready, the worker is unfit until one does.
 TRIES = 3
 
@@ -49,6 +53,8 @@ class Succession:
         self._fruitless += 1
         if wasReady and self._fruitless == 1:
             return 0.0
+        if self.isHopeless:
+            return float(min(FIRST_HOPELESS_DELAY * 2 ** (self.failures - TRIES), LONGEST_HOPELESS_DELAY))
         return float(min(FIRST_DELAY * 2 ** (self._fruitless - 1), LONGEST_DELAY))
 
     @property

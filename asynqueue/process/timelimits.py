@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from asynqueue.callinfo import describeCall
+from asynqueue.deferreds.deadline import Deadline, monotonicOf
 from asynqueue.errors import TimeLimitExceeded, WorkerError
 from asynqueue.process import frames
 
@@ -34,8 +35,9 @@ class TimeLimits:
         self._reactor = reactor
         self._grace = grace
         self._untold: dict[Task, None] = {}
+        self._unentered: dict[Task, None] = {}
         self._look: IDelayedCall | None = None
-        self._timers: dict[Task, IDelayedCall] = {}
+        self._timers: dict[Task, Deadline] = {}
 
     def watch(self, task: Task) -> None:
         """
@@ -49,17 +51,22 @@ class TimeLimits:
         self._look = None
         untold = self._untold
         for task in self._lineage.begun():
-            if task in untold:
-                del untold[task]
+            if untold.pop(task, True) is None:
                 if task.options.softTimeLimit is not None:
                     self._setTimer(task, task.options.softTimeLimit, self._softLimitReached)
                 elif task.options.timeLimit is not None:
                     self._setTimer(task, task.options.timeLimit, self._limitReached)
                 if task.tellsStart:
+                    self._unentered[task] = None
+        if self._unentered:
+            # Before that, what the call needs is imported, and the next one of its series could overtake it.
+            for task in self._lineage.entered():
+                if self._unentered.pop(task, True) is None:
                     task.started()
         held = set(self._lineage.tasks())
         self._untold = {task: None for task in self._untold if task in held}
-        if self._untold and self._look is None:
+        self._unentered = {task: None for task in self._unentered if task in held}
+        if (self._untold or self._unentered) and self._look is None:
             self._look = self._reactor.callLater(LOOK, self._tellStarts)
 
     def settled(self) -> None:
@@ -87,6 +94,11 @@ class TimeLimits:
         return True
 
     def _graceOver(self, task: Task) -> None:
+        conversation, number = self._lineage.find(task)
+        if conversation is not None and not conversation.hasBegun(number):
+            # The child is at something else, and will not begin with it.
+            self._setTimer(task, max(self._grace, LOOK), self._graceOver)
+            return
         self._kill(task, WorkerError(f"{_callOf(task)} did not end when it was interrupted"))
 
     def _softLimitReached(self, task: Task) -> None:
@@ -109,12 +121,12 @@ class TimeLimits:
             del self._timers[task]
             func(task)
 
-        self._timers[task] = self._reactor.callLater(seconds, elapsed)
+        self._timers[task] = Deadline(self._reactor, monotonicOf(self._reactor), seconds, elapsed)
 
     def _stopTimer(self, task: Task) -> None:
         timer = self._timers.pop(task, None)
         if timer is not None:
-            timer.cancel()
+            timer.stop()
 
     def close(self) -> None:
         """
@@ -124,6 +136,7 @@ class TimeLimits:
             self._stopTimer(task)
         look, self._look = self._look, None
         self._untold.clear()
+        self._unentered.clear()
         if look is not None:
             look.cancel()
 

@@ -40,7 +40,6 @@ from zope.interface import implementer
 from asynqueue.callinfo import describeCall
 from asynqueue.errors import WorkerLost, WorkerStartError
 from asynqueue.interfaces import IStartedWorker
-from asynqueue.options import DEFAULT_OPTIONS
 from asynqueue.process.childspec import childSpec
 from asynqueue.process.conversation import Conversation
 from asynqueue.process.health import memoryOf
@@ -282,6 +281,14 @@ class ProcessWorker:
         current = self._current
         return fail(WorkerLost(f"{self!r} has no child at the moment")) if current is None else current.stack()
 
+    @property
+    def isIdle(self) -> bool:
+        """
+        Whether there is nothing to do: neither a task nor an open stream.
+        """
+        current = self._current
+        return not self.tasks and (current is None or current.isIdle)
+
     def describeRunning(self) -> str:
         """
         Return what the present child is running, as text.
@@ -372,8 +379,6 @@ class ProcessWorker:
         current.accept(task)
         lineage.gaveCall()
         options = task.options
-        if options is not DEFAULT_OPTIONS and options.lasting:
-            lineage.keepUpdate(task)
         if task.tellsStart or options.timeLimit is not None or options.softTimeLimit is not None:
             assert self._limits is not None
             self._limits.watch(task)
@@ -401,16 +406,25 @@ class ProcessWorker:
         @return: Fires when all tasks are done, all streams have ended and the child has gone.
         """
         gone = self._ends.wait()
+        self._notStarted()
         if self._lineage is None:
             self._ends.ready()
         else:
             self._lineage.end()
         return gone
 
+    def _notStarted(self) -> None:
+        """
+        Tell those who wait for a child that there will be none.
+        """
+        if self._current is None:
+            self._starts.fail(Failure(WorkerLost(f"{self!r} was let go of before it had a child")))
+
     def crash(self) -> list[Task]:
         """
         End the child at once, and give back all tasks.
         """
+        self._notStarted()
         lineage, self._lineage = self._lineage, None
         tasks: list[Task] = []
         if lineage is not None:

@@ -11,7 +11,7 @@ from twisted.protocols import amp
 
 from asynqueue.protocol import commands
 from asynqueue.protocol.lanes import Incoming, Outgoing, Piece
-from asynqueue.protocol.records import Splitter
+from asynqueue.protocol.records import ERROR_LIMIT, Splitter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +41,7 @@ class Caller:
         self._send = send
         self._lane = Outgoing(self._run)
         self._incoming = Incoming(lambda size: send(commands.Credit, size=size))
-        self._splitter = Splitter(limit)
+        self._splitter = Splitter(max(limit, ERROR_LIMIT))
 
     def _run(self, pieces: list[Piece]) -> None:
         self._send(commands.Run, records=pieces)

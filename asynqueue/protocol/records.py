@@ -57,6 +57,9 @@ UNWANTED = 0
 #: It takes longer than its soft time limit.
 SOFT_LIMIT = 1
 
+#: How long, in bytes, what is told of an exception may be, whatever the limit is for calls and results.
+ERROR_LIMIT = 4 << 20
+
 HEADER = Struct("<BBQI")
 NUMBER = Struct("<Q")
 COUNT = Struct("<I")

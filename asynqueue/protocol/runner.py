@@ -184,6 +184,7 @@ class Runner:
         most: Callable[[], int] = lambda: MOST,
         isTimed: bool = False,
         onBegin: Callable[[int], object] = id,
+        onEnter: Callable[[int], object] = id,
     ) -> None:
         """
         @param send: Sends a command of L{asynqueue.protocol.commands}, which comes first, with its arguments.
@@ -191,6 +192,7 @@ class Runner:
         @param most: Returns how many calls may go on at once, at the moment.
         @param isTimed: Whether the seconds that each call takes are sent, too.
         @param onBegin: Called with the number of each call before it is begun with.
+        @param onEnter: Called with it when it has been decoded, before its function is called.
         """
         self._send = send
         self._encoding = encoding
@@ -199,6 +201,7 @@ class Runner:
         self._most = most
         self._isTimed = isTimed
         self._onBegin = onBegin
+        self._onEnter = onEnter
         self._lane = Outgoing(lambda pieces: send(commands.Outcome, records=pieces))
         self._incoming = Incoming(lambda size: send(commands.Credit, size=size))
         self._splitter = Splitter(limit)
@@ -374,6 +377,7 @@ class Runner:
         except BaseException as error:  # decoding may run anybody's code
             self._failed(number, error, "arguments")
             return
+        self._onEnter(number)
         try:
             result = call.begin()
         except BaseException as error:  # even a SystemExit of the call's own ends the call, not the runner

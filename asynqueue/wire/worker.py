@@ -30,7 +30,7 @@ from zope.interface import implementer
 
 from asynqueue.errors import AuthError, NotAuthorized, VersionMismatch, WorkerStartError
 from asynqueue.interfaces import IStartedWorker
-from asynqueue.options import DEFAULT_OPTIONS, checkedCount, checkedTimeout
+from asynqueue.options import checkedCount, checkedTimeout
 from asynqueue.process import frames
 from asynqueue.scheduling.window import Window
 from asynqueue.wire.calls import WireEncoder, WireResults
@@ -140,7 +140,6 @@ class WireWorker:
         self._untold: dict[Task, None] = {}
         self._updates: list[bytes] = []
         self._isStopping = False
-        self._wasConnected = False
         self._readiness = Readiness()
         self._starts = Readiness()
         self._ends = Readiness()
@@ -246,9 +245,6 @@ class WireWorker:
         if self._busySince is None:
             self._busySince = monotonic()
         current.accept(task)
-        options = task.options
-        if options is not DEFAULT_OPTIONS and options.lasting:
-            self._updates.append(b"".join(current.encoder.encode(task)))
         if task.tellsStart:
             self._untold[task] = None
 
@@ -305,16 +301,18 @@ class WireWorker:
         """
         assert link.peer is not None
         encoder = WireEncoder(link.peer, link.callLimit, self._inThread)
-        current = self._current = WireConversation(
-            link, self.raw, self._reactor, encoder, WireResults(link.peer), self._numbers, None
-        )
+        current = WireConversation(link, self.raw, self._reactor, encoder, WireResults(link.peer), self._numbers, None)
         link.onLeaving = self._tellAttendant
         link.begin()
         current.onReported = self._reported
         current.onBegun = self._begunMore
+        current.onLasted = self._updates.append
         current.onGone = self._disconnected
-        current.prepare(self._updates)
-        self._wasConnected = True
+        # What the node's workers have forgotten, or those of another node have never known.
+        current.prepare(self._updates, lambda: self._together(current))
+
+    def _together(self, conversation: WireConversation) -> None:
+        self._current = conversation
         self._busySince = None
         self._starts.ready()
         self._tellAttendant()
