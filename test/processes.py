@@ -26,6 +26,7 @@ from zope.interface import provider
 import asynqueue
 from asynqueue import ProcessQueue, ProcessWorker
 from asynqueue.testing import LeakCheckMixin
+from asynqueue.testing.tasks import identity
 from test.support import Outcome
 
 reactor: Any = globalReactor
@@ -77,6 +78,21 @@ def stateOf(pid: int) -> str:
             return stat.read().rpartition(")")[2].split()[0]
     except OSError:
         return ""
+
+
+def childrenOf(pid: int) -> list[int]:
+    """
+    Return the IDs of the processes that a process has started and that it has not been told the end of.
+    """
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as children:
+                found.extend(int(word) for word in children.read().split())
+    except OSError:
+        # It has gone.
+        return found
+    return found
 
 
 def isAlive(pid: int) -> bool:
@@ -171,6 +187,20 @@ class ProcessTestCase(LeakCheckMixin, TestCase):
         name: str = self.mktemp()
         return os.path.abspath(name)
 
+    # Striking
+
+    def begin(self, queue: ProcessQueue, func: Callable[[], Deferred[Any]]) -> Deferred[Any]:
+        """
+        Do what the test is about: call a function, which may use the queue.
+        """
+        return func()
+
+    def beginUnserved(self, queue: ProcessQueue, func: Callable[[], Deferred[Any]]) -> Deferred[Any]:
+        """
+        Likewise, with a queue that need not be able to run a call now.
+        """
+        return func()
+
     # Waiting
 
     async def until(self, condition: Callable[[], object], what: str, limit: float = LIMIT) -> float:
@@ -262,6 +292,27 @@ class ProcessTestCase(LeakCheckMixin, TestCase):
         self.assertEqual(counts.settled, counts.succeeded + counts.failed + counts.cancelled)
         self.assertEqual(queue.outstanding(), [])
         self.assertEqual(len(queue), 0)
+
+
+class FromACallback:
+    """
+    The tests of a C{ProcessTestCase}, with what each is about done within a callback, or an errback, of another call.
+    """
+
+    def begin(self, queue: ProcessQueue, func: Callable[[], Deferred[Any]]) -> Deferred[Any]:
+        """
+        Call a function in the callback of a call, when the child's outcomes are being reported.
+        """
+        return queue.call(identity, 0).addCallback(lambda _: func())
+
+    def beginUnserved(self, queue: ProcessQueue, func: Callable[[], Deferred[Any]]) -> Deferred[Any]:
+        """
+        Call a function in the errback of a call, when that is being cancelled.
+        """
+        d = queue.call(identity, 0)
+        d.addErrback(lambda _: func())
+        d.cancel()
+        return d
 
 
 def textOf(events: Sequence[LogEvent]) -> str:

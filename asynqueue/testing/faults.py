@@ -163,6 +163,28 @@ def killNeighbour(pid: int, number: int = signal.SIGKILL) -> int:
     return os.getpid()
 
 
+def killOnce(path: str, pid: int, seconds: float = 0.0, value: object = None) -> object:
+    """
+    Kill a process, if it is there and this is the first time, as a file knows; then sleep and return a value.
+
+    @param path: Of a file that counts, which need not exist yet.
+    """
+    if noteRun(path) == 1:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    time.sleep(seconds)
+    return value
+
+
+def replyOnceDead(path: str, act: str) -> Trap:
+    """
+    Note that this has been called, and return what does something fatal when it is pickled, the first time only.
+
+    @param path: Of a file that counts, which need not exist yet.
+    """
+    return Trap(act if noteRun(path) == 1 else "")
+
+
 def dieAfterReply(seconds: float = 0.02, act: str = "kill") -> str:
     """
     Return, and do something fatal a little later, in another thread.
@@ -574,6 +596,14 @@ def makeFunction() -> Callable[[], None]:
         return
 
     return within
+
+
+@contextlib.contextmanager
+def makeContext() -> Iterator[str]:
+    """
+    Return a context manager, when it is called.
+    """
+    yield "entered"
 
 
 async def makeCoroutine() -> str:
