@@ -52,6 +52,20 @@ class Guard(ProcessProtocol):
         )
 
     @property
+    def isGone(self) -> bool:
+        """
+        Whether it has ended, whoever has ended it.
+        """
+        return self._isGone
+
+    @property
+    def groups(self) -> frozenset[int]:
+        """
+        The sessions that it guards.
+        """
+        return frozenset(self._groups)
+
+    @property
     def isNeeded(self) -> bool:
         """
         Whether there is a child to be guarded.
@@ -100,8 +114,12 @@ def guard(reactor: Any, group: int) -> None:
     @raise OSError: The system cannot start the guard.
     """
     global _guard
-    if _guard is None:
+    if _guard is None or _guard.isGone:
+        # Somebody may have ended the one that there was.
+        groups = () if _guard is None else _guard.groups
         _guard = Guard(reactor)
+        for each in groups:
+            _guard.add(each)
     _guard.add(group)
 
 

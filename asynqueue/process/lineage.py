@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from attrs import frozen
 from twisted.logger import Logger
 
+from asynqueue.deferreds.deadline import Deadline, monotonicOf
 from asynqueue.process.childprocess import ChildProcess, Death, Life
 from asynqueue.process.conversation import Conversation
 from asynqueue.process.guard import guard, guardNoMore
@@ -150,7 +151,7 @@ class Lineage:
         self._wasCurrent: Conversation | None = None
         self._starting: Conversation | None = None
         self._all: dict[Conversation, float] = {}
-        self._timers: dict[Conversation, IDelayedCall] = {}
+        self._timers: dict[Conversation, Deadline] = {}
         self._restart: IDelayedCall | None = None
         self._age: IDelayedCall | None = None
         self._check: IDelayedCall | None = None
@@ -211,13 +212,17 @@ class Lineage:
             # No room for another process or file; there may be some later.
             self._starting = None
             del self._all[conversation]
-            self._failed(f"it could not be started: {error}")
+            self._failed(f"it could not be started: {error}", wasStarted=False)
             return
         if conversation not in self._all:
             return
         if spec.isGuarded and child.pid is not None:
             guard(self._reactor, child.pid)
-        self._timers[conversation] = self._reactor.callLater(START_LIMIT, child.kill, "took too long to get ready")
+        self._setTimer(conversation, START_LIMIT, lambda: self._tookTooLong(child))
+
+    def _tookTooLong(self, child: ChildProcess) -> None:
+        self._succession.tookTooLong()
+        child.kill("took too long to get ready")
 
     def _conversation(self, output: OutputLines) -> Conversation:
         """
@@ -349,9 +354,7 @@ class Lineage:
         child = conversation.child
         if conversation.isIdle and (conversation.isRetired or self._isEnding) and child.life is Life.READY:
             child.end()
-            self._timers[conversation] = self._reactor.callLater(
-                END_LIMIT, child.kill, "did not end when it was told to"
-            )
+            self._setTimer(conversation, END_LIMIT, lambda: child.kill("did not end when it was told to"))
 
     # Health
 
@@ -414,12 +417,12 @@ class Lineage:
             self._stopAll()
             self._family.allGone(self)
 
-    def _failed(self, reason: str, lastLines: list[str] | None = None) -> None:
+    def _failed(self, reason: str, lastLines: list[str] | None = None, wasStarted: bool = True) -> None:
         """
         Try again later to start a child.
         """
         self._lastReason = reason + "".join(f"\n  stderr: {line}" for line in lastLines or [])
-        delay = self._succession.ended(False, 0)
+        delay = self._succession.ended(False, 0, wasStarted)
         if self._isEnding:
             return
         self._restart = self._reactor.callLater(delay, self._start)
@@ -477,7 +480,10 @@ class Lineage:
         if age is not None:
             age.cancel()
 
+    def _setTimer(self, conversation: Conversation, seconds: float, func: Callable[[], object]) -> None:
+        self._timers[conversation] = Deadline(self._reactor, monotonicOf(self._reactor), seconds, func)
+
     def _stopTimer(self, conversation: Conversation) -> None:
         timer = self._timers.pop(conversation, None)
-        if timer is not None and timer.active():
-            timer.cancel()
+        if timer is not None:
+            timer.stop()
