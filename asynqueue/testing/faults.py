@@ -442,6 +442,18 @@ def leaveGrandchild(seconds: float = LONG, act: str = "") -> int:
     return pid
 
 
+def leaveProgram(seconds: float = LONG) -> int:
+    """
+    Start a program, which has none of this process's descriptors.
+
+    @param seconds: How long it stays.
+    @return: Its process ID.
+    """
+    import subprocess
+
+    return subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({seconds})"]).pid
+
+
 def leaveThread(seconds: float = LONG) -> int:
     """
     Start a thread that an interpreter waits for at its end, and that takes so many seconds.
