@@ -446,7 +446,6 @@ class ProgramTests(ProcessTestCase):
             program.process.wait(5)
             await self.gone(pids, 1.0)
 
-    test_F67_often.todo = "the parent-death signal is set after the child may have begun with a call"  # type: ignore[attr-defined]
     test_F67_often.timeout = 600 if SOAK else 60  # type: ignore[attr-defined]
 
     # F68

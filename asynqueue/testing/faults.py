@@ -264,6 +264,16 @@ def noteAndSleep(path: str, seconds: float, value: object = None) -> object:
     return value
 
 
+def pidAfter(seconds: float) -> int:
+    """
+    Sleep for a number of seconds.
+
+    @return: This process's ID.
+    """
+    time.sleep(seconds)
+    return os.getpid()
+
+
 def noteAndSpin(path: str, seconds: float) -> float:
     """
     Note that this has been called, and use the processor for a number of seconds.
