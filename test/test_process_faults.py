@@ -776,7 +776,7 @@ class DeathTests(ProcessTestCase):
         def holdsNoPipe() -> bool:
             try:
                 held = [os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")]
-            except FileNotFoundError:
+            except OSError:
                 # It is closing some just now.
                 return False
             return not any(each.startswith("pipe:") for each in held)
@@ -831,7 +831,7 @@ class DeathTests(ProcessTestCase):
 
     async def test_F25_maxTasks(self) -> None:
         """
-        F25: with C{maxTasks} and a backlog of 10,000, no child runs more calls, and none is lost. There is no stall: each
+        F25: with C{maxTasks} and a backlog of 10,000, no child runs more calls, and none is lost. There is no stall: a
         successor is ready ahead of its time.
         """
         queue = self.makeQueue(maxTasks=1000)
