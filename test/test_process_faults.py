@@ -625,6 +625,28 @@ class DeathTests(ProcessTestCase):
         self.assertEqual(queue.statistics().reruns, 0)
         await self.shutDownProperly(queue)
 
+    async def test_F13_whatIsDoneIsDone(self) -> None:
+        """
+        F13: results that have come before their child's death count, though there has been no time to tell of them.
+        """
+        queue = self.makeQueue()
+        # So that the window is open.
+        await self.allOf([queue.call(identity, number) for number in range(2000)], 5.0)
+        once = queue.options(idempotent=False)
+
+        def dawdle(value: int) -> int:
+            time.sleep(0.02)
+            return value
+
+        # What is done with the first results takes longer than the others and the death together.
+        calls = [once.call(identity, number).addCallback(dawdle) for number in range(30)]
+        pill = once.call(faults.killMyself)
+        self.assertEqual(await self.allOf(calls, 4.0), list(range(30)))
+        await self.errorOf(pill, WorkerLost)
+        await self.shutDownProperly(queue)
+
+    test_F13_whatIsDoneIsDone.todo = "they are thrown away with what has been read"  # type: ignore[attr-defined]
+
     async def test_F14_bootFails(self) -> None:
         """
         F14: children that end before they are ready: who waits is told so, with what they have written to stderr.
