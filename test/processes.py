@@ -102,14 +102,19 @@ def isAlive(pid: int) -> bool:
     return stateOf(pid) not in ("", "Z", "X")
 
 
+#: Whose files in shared memory are looked for: this process's and those of its programs.
+_owners = {os.getpid()}
+
+
 def segments() -> set[str]:
     """
-    Return the names of our files in shared memory, those of other programs included.
+    Return the names of the files in shared memory that this process and its programs have made for their children.
     """
     try:
-        return {name for name in os.listdir("/dev/shm") if name.startswith("asynqueue")}
+        names = os.listdir("/dev/shm")
     except OSError:
         return set()
+    return {name for name in names if name.startswith(tuple(f"asynqueue-{pid}-" for pid in _owners))}
 
 
 class ProcessTestCase(LeakCheckMixin, TestCase):
@@ -140,12 +145,7 @@ class ProcessTestCase(LeakCheckMixin, TestCase):
         for pid in left:
             os.kill(pid, signal.SIGKILL)
         self.assertEqual(left, [], "processes are left, and had to be killed")
-        mine = segments() - self._segments
-        while mine and time.monotonic() < until:
-            # Those of other programs go, too.
-            await deferLater(reactor, 0.02)
-            mine &= segments()
-        self.assertEqual(mine, set(), "files in shared memory are left")
+        self.assertEqual(segments() - self._segments, set(), "files in shared memory are left")
 
     # Making
 
@@ -340,6 +340,7 @@ class Program:
             text=True,
             **keywords,
         )
+        _owners.add(self.process.pid)
 
     def lines(self) -> Iterator[str]:
         """

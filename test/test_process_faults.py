@@ -1735,7 +1735,7 @@ class ReentrancyTests(ProcessTestCase):
         done: list[Outcome] = []
 
         def strike(value: int) -> None:
-            doomed = queue.call(faults.noteRun, note)
+            doomed = queue.call(faults.noteAndSleep, note, 30.0)
             called = queue.call(identity, value + 1)
             done.append(Outcome(doomed))
             doomed.cancel()
@@ -1756,7 +1756,8 @@ class ReentrancyTests(ProcessTestCase):
         self.assertEqual(detached.value, [])
         self.assertEqual(ended.value, [])
         self.assertTrue(attached.value == 3 or attached.kind is not None)
-        self.assertEqual(faults.runsIn(note), "")
+        # It may have been begun with, and is over all the same.
+        self.assertIn(faults.runsIn(note), ("", "."))
 
 
 def residentMemory() -> int:
