@@ -7,7 +7,7 @@ reactor stands still, and in all half as much time again for each call as it tak
 
 C{gc.freeze()} takes all objects that there are out of the collector's sight, in no time. What is frozen is freed as
 usual when nothing refers to it any more; only garbage in cycles that was there at that moment is kept until
-C{gc.unfreeze()}. So it is done for each 50,000 calls by which the backlog grows, and undone when the backlog is gone.
+C{gc.unfreeze()}. So it is done for each 10,000 calls by which the backlog grows, and undone when the backlog is gone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import gc
 
 #: By how many calls a backlog grows until the collector need not look at them any more.
-STEP = 50_000
+STEP = 10_000
 
 _NEVER = 1 << 62
 

@@ -130,7 +130,8 @@ class Dispatcher:
             # The series is foreign, and may raise when it is compared; then the call has not been accepted.
             backlog.push(entry, entry.band)
             self.ledger.admit(entry)
-        self.dispatch()
+        if backlog.isOffered() or self.isDispatching:
+            self.dispatch()
         lane = entry.lane
         if lane is not None and lane.heaps == ():
             self.nobodyServes(entry)

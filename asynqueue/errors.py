@@ -73,6 +73,37 @@ class Undeliverable(AsynQueueError):
     """
 
 
+class InsecureTransport(AsynQueueError):
+    """
+    What was asked for would let others in, and needs a switch that says so, which the message names.
+    """
+
+
+class AuthError(AsynQueueError):
+    """
+    One end of a connection has refused the other, before anything else was said.
+
+    @ivar reason: Why, as a short text that stays the same, such as C{"expired"}.
+    @see: L{asynqueue.wire.refusals.Refusal}, which has them all
+    """
+
+    def __init__(self, message: str = "", reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class VersionMismatch(AsynQueueError):
+    """
+    The two ends of a connection have no version of the protocol in common.
+    """
+
+
+class KeysError(AsynQueueError):
+    """
+    Keys, certificates, a list of nodes or a bundle cannot be used: damaged, missing, or not signed by the authority.
+    """
+
+
 class WorkerError(AsynQueueError):
     """
     A worker could not produce the result of a call: mostly because the call itself raised an exception.
@@ -135,9 +166,21 @@ class ResultDecodeError(WorkerError):
     """
 
 
+class ResultTooLarge(ResultEncodeError):
+    """
+    The call was run, and its result, or an item of it, is larger than what may travel back.
+    """
+
+
 class PayloadTooLarge(EncodeError):
     """
     The call was not started, for it is larger than what may travel to the worker.
+    """
+
+
+class NotAuthorized(WorkerError):
+    """
+    The call was not started, for whoever sent it may not have it run there; or somebody may not run calls at all.
     """
 
 

@@ -30,6 +30,7 @@ class CallOptions:
     @ivar softTimeLimit: Seconds from its start until an exception is raised in the call, or C{None}.
     @ivar idempotent: Whether the call may be run again when it has been lost, or has timed out.
     @ivar alone: The call belongs to a worker and is not given to another: an update.
+    @ivar lasting: A worker that starts another process or connection is to run the call there, too.
     """
 
     timeout: float | None = None
@@ -38,6 +39,7 @@ class CallOptions:
     returnFailure: bool | None = None
     idempotent: bool = True
     alone: bool = False
+    lasting: bool = False
     timeLimit: float | None = None
     softTimeLimit: float | None = None
 

@@ -5,6 +5,7 @@ Exceptions that children have told of, rebuilt.
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 from twisted.python.failure import Failure
@@ -12,6 +13,8 @@ from twisted.python.failure import Failure
 from asynqueue.callinfo import TRACEBACK_LIMIT, printable, said
 from asynqueue.errors import DecodeError, ProcessError, RemoteError, ResultEncodeError, WorkerError
 from asynqueue.failures import workerErrorOf
+
+OriginalOf = Callable[[Any], BaseException | None]
 
 _CIRCUMSTANCES: dict[str, tuple[type[WorkerError], str]] = {
     "arguments": (DecodeError, "the call could not be unpickled in the child"),
@@ -33,50 +36,9 @@ def failureFrom(body: bytes) -> Failure:
     return rebuiltFailure(where, told)
 
 
-def rebuiltFailure(where: str, told: Any) -> Failure:
+def unpickledOriginal(told: Any) -> BaseException | None:
     """
-    Make the failure that a call gets whose child has told of an error. Never raises anything.
-
-    @param where: In the C{"arguments"}, the C{"result"} or an C{"item"}, or an empty text: in the call itself.
-    @param told: What L{asynqueue.told} makes of the exception.
-    """
-    try:
-        text = printable(str(told[2]), TRACEBACK_LIMIT)
-        if where:
-            kind, what = _CIRCUMSTANCES[where]
-            error: WorkerError = kind(f"{what}: {told[0].rpartition('.')[2]}: {printable(str(told[1]), 1024)}")
-            error.remoteTraceback = text
-            return Failure(error)
-        return Failure(_workerError(told, text))
-    except BaseException as error:  # what was told is a child's, and unpickling runs anybody's code
-        return _notUnderstood(error)
-
-
-def _notUnderstood(error: BaseException) -> Failure:
-    return Failure(RemoteError(f"the child told of an error in a way that cannot be understood: {said(error)}"))
-
-
-def _workerError(told: Any, text: str) -> WorkerError:
-    original = _original(told)
-    if original is None:
-        error: WorkerError = RemoteError(text)
-        error.remoteType = told[0]  # type: ignore[attr-defined]
-        error.remoteTraceback = text
-    else:
-        error = workerErrorOf(original, text, ProcessError)
-        if error is original:
-            error.remoteTraceback = error.remoteTraceback or text
-        elif isinstance(error, RemoteError):
-            error.remoteType = told[0]
-        # It was never in this process.
-        error.original = None
-    _link(error, told)
-    return error
-
-
-def _original(told: Any) -> BaseException | None:
-    """
-    Make an exception of the class of which the child has told, without calling it.
+    Make an exception of the class of which a child has told, without calling it; C{None} if that cannot be.
     """
     try:
         kind, args, attributes = pickle.loads(told[3])
@@ -91,6 +53,48 @@ def _original(told: Any) -> BaseException | None:
     return original
 
 
+def rebuiltFailure(where: str, told: Any, originalOf: OriginalOf = unpickledOriginal) -> Failure:
+    """
+    Make the failure that a call gets whose child has told of an error. Never raises anything.
+
+    @param where: In the C{"arguments"}, the C{"result"} or an C{"item"}, or an empty text: in the call itself.
+    @param told: What L{asynqueue.told} makes of the exception.
+    @param originalOf: Makes the exception anew of that, or returns C{None}.
+    """
+    try:
+        text = printable(str(told[2]), TRACEBACK_LIMIT)
+        if where:
+            kind, what = _CIRCUMSTANCES[where]
+            error: WorkerError = kind(f"{what}: {told[0].rpartition('.')[2]}: {printable(str(told[1]), 1024)}")
+            error.remoteTraceback = text
+            return Failure(error)
+        return Failure(_workerError(told, text, originalOf))
+    except BaseException as error:  # what was told is a child's, and unpickling runs anybody's code
+        return _notUnderstood(error)
+
+
+def _notUnderstood(error: BaseException) -> Failure:
+    return Failure(RemoteError(f"the child told of an error in a way that cannot be understood: {said(error)}"))
+
+
+def _workerError(told: Any, text: str, originalOf: OriginalOf) -> WorkerError:
+    original = originalOf(told)
+    if original is None:
+        error: WorkerError = RemoteError(text)
+        error.remoteType = told[0]  # type: ignore[attr-defined]
+        error.remoteTraceback = text
+    else:
+        error = workerErrorOf(original, text, ProcessError)
+        if error is original:
+            error.remoteTraceback = error.remoteTraceback or text
+        elif isinstance(error, RemoteError):
+            error.remoteType = told[0]
+        # It was never in this process.
+        error.original = None
+    _link(error, told, originalOf)
+    return error
+
+
 def _setAttribute(error: BaseException, name: str, value: object) -> None:
     try:
         setattr(error, name, value)
@@ -99,18 +103,19 @@ def _setAttribute(error: BaseException, name: str, value: object) -> None:
         return
 
 
-def _link(error: BaseException, told: Any) -> None:
-    error.__cause__ = _linked(told[4])
-    error.__context__ = error.__cause__ if told[5] is None and told[4] is not None else _linked(told[5])
+def _link(error: BaseException, told: Any, originalOf: OriginalOf) -> None:
+    error.__cause__ = _linked(told[4], originalOf)
+    isOne = told[5] is None and told[4] is not None
+    error.__context__ = error.__cause__ if isOne else _linked(told[5], originalOf)
     error.__suppress_context__ = bool(told[6])
 
 
-def _linked(told: Any) -> BaseException | None:
+def _linked(told: Any, originalOf: OriginalOf) -> BaseException | None:
     if told is None:
         return None
-    error = _original(told)
+    error = originalOf(told)
     if error is None:
         error = RemoteError(printable(f"{told[0]}: {told[1]}", 1024))
         error.remoteType = told[0]
-    _link(error, told)
+    _link(error, told, originalOf)
     return error

@@ -140,6 +140,7 @@ class Streams:
                 task.deadline = None
             timeout = options.timeout
             if timeout is not None:
+                stream.name = f"the stream of {callOf(entry)}"
                 stream.makeDeadline = lambda func: self._dispatcher.deadline(timeout, func)
         elif options.consumer is None:
             return stream.conclude() or []
@@ -186,7 +187,7 @@ class Streams:
         From now on, end each stream whose queue or worker is about to go, and that nobody has read from for a while.
         """
         if self._open and self._watch is None:
-            for each in self._open.values():
+            for each in tuple(self._open.values()):
                 each.isIdle()
             self._watch = self._dispatcher.deadline(PATIENCE, self._look)
 

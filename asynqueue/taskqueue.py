@@ -343,7 +343,7 @@ class TaskQueue(MapVerb):
     ) -> Deferred[list[Any]]:
         if not self._dispatcher.isOpen:
             return fail(QueueClosed("the update was not made: the queue is shut down"))
-        options = evolve(options, returnFailure=True, alone=True)
+        options = evolve(options, returnFailure=True, alone=True, lasting=not ephemeral)
         context = captureContext()
 
         def makeEntry() -> CallDeferred[Any]:

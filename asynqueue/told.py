@@ -21,21 +21,42 @@ LINKS_LIMIT = 20
 #: How long, in bytes, what is pickled of one exception may be.
 STATE_LIMIT = 1 << 20
 
-#: What an exception is told as: the full name of its class; its text; its traceback as text; C{pickle} of its class,
-#: arguments and attributes, or nothing if that cannot be; its cause and its context likewise, or C{None}; and whether
-#: the context is suppressed. The exceptions of a group are among its arguments.
+#: What an exception is told as: the full name of its class; its text; its traceback as text; what it can be made anew
+#: of, mostly C{pickle} of its class, arguments and attributes, or nothing if that cannot be; its cause and its context
+#: likewise, or C{None}; and whether the context is suppressed. The exceptions of a group are among its arguments.
 if TYPE_CHECKING:
     Told = tuple[Any, ...]
 
 
-def told(error: BaseException) -> Told:
+def pickledState(error: BaseException) -> bytes:
+    """
+    Return the pickle of an exception's class, arguments and attributes, or nothing if that cannot be. Never raises any.
+    """
+    from pickle import dumps
+
+    try:
+        state = dumps((type(error), error.args, _attributes(error)), 5)
+    except BaseException:  # what pickling an exception of anybody's raises does not matter: the text tells
+        return b""
+    return state if len(state) <= STATE_LIMIT else b""
+
+
+def told(error: BaseException, stateOf: Callable[[BaseException], bytes] = pickledState) -> Told:
     """
     Tell of an exception. Never raises one.
+
+    @param stateOf: Returns what the exception can be made anew of, or nothing. Never raises any.
     """
-    return _told(error, set(), [LINKS_LIMIT], withText=True)
+    return _told(error, stateOf, set(), [LINKS_LIMIT], withText=True)
 
 
-def _told(error: BaseException, seen: set[int], left: list[int], withText: bool = False) -> Told:
+def _told(
+    error: BaseException,
+    stateOf: Callable[[BaseException], bytes],
+    seen: set[int],
+    left: list[int],
+    withText: bool = False,
+) -> Told:
     seen.add(id(error))
     left[0] -= 1
     kind = type(error)
@@ -45,27 +66,19 @@ def _told(error: BaseException, seen: set[int], left: list[int], withText: bool 
         name,
         _safely(str, error),
         _text(error) if withText else "",
-        _state(error),
-        _linked(cause, seen, left),
-        _linked(context, seen, left) if context is not cause else None,
+        stateOf(error),
+        _linked(cause, stateOf, seen, left),
+        _linked(context, stateOf, seen, left) if context is not cause else None,
         error.__suppress_context__,
     )
 
 
-def _linked(error: BaseException | None, seen: set[int], left: list[int]) -> Told | None:
+def _linked(
+    error: BaseException | None, stateOf: Callable[[BaseException], bytes], seen: set[int], left: list[int]
+) -> Told | None:
     if error is None or id(error) in seen or left[0] <= 0:
         return None
-    return _told(error, seen, left)
-
-
-def _state(error: BaseException) -> bytes:
-    from pickle import dumps
-
-    try:
-        state = dumps((type(error), error.args, _attributes(error)), 5)
-    except BaseException:  # what pickling an exception of anybody's raises does not matter: the text tells
-        return b""
-    return state if len(state) <= STATE_LIMIT else b""
+    return _told(error, stateOf, seen, left)
 
 
 def _attributes(error: BaseException) -> dict[str, Any]:

@@ -52,7 +52,9 @@ NAMES = {
         "TimeoutError",
         "WorkerError",
     ],
-    "asynqueue.workers": ["AsyncWorker", "IWorker", "ThreadWorker"],
+    "asynqueue.workers": ["AsyncWorker", "IWorker", "ProcessWorker", "ThreadWorker"],
+    "asynqueue.process": ["ProcessBase", "ProcessQueue", "ProcessWorker"],
+    "asynqueue.wire": ["ServerManager", "WireServer", "WireWorker", "WireWorkerUniverse", "runServer"],
     "asynqueue.null": ["NullQueue"],
     "asynqueue.threads": [
         "Consumerator",
@@ -407,97 +409,32 @@ class NameTests(SynchronousTestCase):
 
     maxDiff = None
 
-    def check(self, module: str) -> None:
+    def test_all(self) -> None:
         """
-        All names of a module are there, and C{from ... import} finds them.
+        All names are there, and C{from ... import} finds them.
         """
         missing = []
-        for name in NAMES[module]:
-            try:
-                exec(f"from {module} import {name}", {})
-            except ImportError as error:
-                missing.append(f"{name}: {error}")
+        for module, names in NAMES.items():
+            for name in names:
+                try:
+                    exec(f"from {module} import {name}", {})
+                except ImportError as error:
+                    missing.append(f"{module}.{name}: {error}")
         self.assertEqual("\n".join(missing), "")
-
-    def test_asynqueue(self) -> None:
-        """
-        The package.
-        """
-        self.check("asynqueue")
-
-    def test_base(self) -> None:
-        """
-        asynqueue.base
-        """
-        self.check("asynqueue.base")
-
-    def test_tasks(self) -> None:
-        """
-        asynqueue.tasks
-        """
-        self.check("asynqueue.tasks")
 
     def test_interfaces(self) -> None:
         """
-        asynqueue.interfaces
+        Those of asynqueue.interfaces are interfaces.
         """
-        self.check("asynqueue.interfaces")
         for name in NAMES["asynqueue.interfaces"]:
-            self.assertTrue(IInterface.providedBy(find(f"asynqueue.interfaces.{name}")))
+            self.assertTrue(IInterface.providedBy(find(f"asynqueue.interfaces.{name}")), name)
 
     def test_errors(self) -> None:
         """
-        asynqueue.errors, which are exceptions.
+        Those of asynqueue.errors are exceptions.
         """
-        self.check("asynqueue.errors")
         for name in NAMES["asynqueue.errors"]:
-            self.assertTrue(issubclass(find(f"asynqueue.errors.{name}"), Exception))
-
-    def test_workers(self) -> None:
-        """
-        asynqueue.workers
-        """
-        self.check("asynqueue.workers")
-
-    def test_null(self) -> None:
-        """
-        asynqueue.null
-        """
-        self.check("asynqueue.null")
-
-    def test_threads(self) -> None:
-        """
-        asynqueue.threads
-        """
-        self.check("asynqueue.threads")
-
-    def test_iteration(self) -> None:
-        """
-        asynqueue.iteration
-        """
-        self.check("asynqueue.iteration")
-
-    def test_util(self) -> None:
-        """
-        asynqueue.util
-        """
-        self.check("asynqueue.util")
-
-    def test_info(self) -> None:
-        """
-        asynqueue.info
-        """
-        self.check("asynqueue.info")
-
-    def test_everyModuleIsChecked(self) -> None:
-        """
-        By a test of each kind that is named by it.
-        """
-        for module in NAMES:
-            name = f"test_{module.rpartition('.')[2]}"
-            self.assertTrue(callable(getattr(self, name)))
-            if SIGNATURES.get(module):
-                self.assertTrue(callable(getattr(SignatureTests, name)))
+            self.assertTrue(issubclass(find(f"asynqueue.errors.{name}"), Exception), name)
 
     def test_same(self) -> None:
         """
@@ -520,9 +457,15 @@ class SignatureTests(SynchronousTestCase):
 
     maxDiff = None
 
-    def check(self, module: str) -> None:
+    def test_all(self) -> None:
         """
-        All functions, classes and methods of a module.
+        All functions, classes and methods take what they are documented to take.
+        """
+        self.assertEqual("\n".join(each for module in SIGNATURES for each in self.problems(module)), "")
+
+    def problems(self, module: str) -> list[str]:
+        """
+        Return what is different about a module.
         """
         problems = []
         for path, text in SIGNATURES[module].items():
@@ -534,63 +477,16 @@ class SignatureTests(SynchronousTestCase):
                     inspect.isclass(owner) and isinstance(inspect.getattr_static(owner, name), staticmethod)
                 )
             except (ImportError, AttributeError) as error:
-                problems.append(f"{path}: {error}")
+                problems.append(f"{module}.{path}: {error}")
                 continue
             if text is None:
-                problems += [] if callable(found) else [f"{path} is not callable"]
+                problems += [] if callable(found) else [f"{module}.{path} is not callable"]
                 continue
             # A method that needs no object can be called where there is one, too.
             wanted = text.removeprefix("self").removeprefix(", ") if isOfTheClass else text
-            problems += [f"{path} {each}" for each in differences(inspect.signature(found), documented(wanted))]
-        self.assertEqual("\n".join(problems), "")
-
-    def test_base(self) -> None:
-        """
-        asynqueue.base
-        """
-        self.check("asynqueue.base")
-
-    def test_tasks(self) -> None:
-        """
-        asynqueue.tasks
-        """
-        self.check("asynqueue.tasks")
-
-    def test_workers(self) -> None:
-        """
-        asynqueue.workers
-        """
-        self.check("asynqueue.workers")
-
-    def test_null(self) -> None:
-        """
-        asynqueue.null
-        """
-        self.check("asynqueue.null")
-
-    def test_threads(self) -> None:
-        """
-        asynqueue.threads
-        """
-        self.check("asynqueue.threads")
-
-    def test_iteration(self) -> None:
-        """
-        asynqueue.iteration
-        """
-        self.check("asynqueue.iteration")
-
-    def test_util(self) -> None:
-        """
-        asynqueue.util
-        """
-        self.check("asynqueue.util")
-
-    def test_info(self) -> None:
-        """
-        asynqueue.info
-        """
-        self.check("asynqueue.info")
+            different = differences(inspect.signature(found), documented(wanted))
+            problems += [f"{module}.{path} {each}" for each in different]
+        return problems
 
     def test_differencesAreFound(self) -> None:
         """

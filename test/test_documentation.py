@@ -33,7 +33,7 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
-from attrs import fields, frozen
+from attrs import asdict, fields, frozen
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -47,6 +47,10 @@ from asynqueue.options import RESERVED
 from asynqueue.states import Status
 from asynqueue.statistics import Statistics
 from asynqueue.testing import Act
+from asynqueue.wire.identity import ROLES
+from asynqueue.wire.limits import Limits
+from asynqueue.wire.refusals import Refusal
+from asynqueue.wire.switches import SWITCHES
 
 ROOT = Path(__file__).resolve().parents[1]
 DOC = ROOT / "doc"
@@ -426,6 +430,18 @@ class TableTests(SynchronousTestCase):
             name for row in tableIn("looking-inside", "Fields of statistics()") for name in row[0].split(", ")
         ]
         self.assertEqual({unquoted(name) for name in documented}, {field.name for field in fields(Statistics)})
+
+    def test_wire(self) -> None:
+        """
+        The tables of refusals, limits, switches and roles have all of them.
+        """
+        documented = {unquoted(row[0]) for row in tableIn("endpoints", "Reasons of an AuthError")}
+        self.assertEqual(documented, {refusal.word for refusal in Refusal})
+        limits = {unquoted(row[0]): ast.literal_eval(row[1]) for row in tableIn("endpoints", "Limits of a listener")}
+        self.assertEqual(limits, asdict(Limits()))
+        documented = {unquoted(row[0]) for row in tableIn("endpoints", "Insecure switches")}
+        self.assertEqual(documented, set(SWITCHES))
+        self.assertEqual({unquoted(row[0]) for row in tableIn("trust", "Roles")}, set(ROLES))
 
     def test_acts(self) -> None:
         """

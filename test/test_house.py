@@ -5,7 +5,6 @@ Tests of the package as a whole: what may import what, what importing it does, a
 from __future__ import annotations
 
 import ast
-import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -43,6 +42,7 @@ LAYERS = {
     "service": 8,
     "tap": 8,
     "cli": 8,
+    "__main__": 8,
     "control": 8,
     "rpc": 8,
     "web": 8,
@@ -345,63 +345,6 @@ class NameTests(SynchronousTestCase):
         with self.assertRaises(AttributeError) as caught:
             asynqueue.nothingOfTheKind  # noqa: B018
         self.assertIn("nothingOfTheKind", str(caught.exception))
-
-    def test_documentedPlaces(self) -> None:
-        """
-        Names are where programs of old look for them.
-        """
-        for module, names in {
-            "asynqueue.base": ["TaskQueue", "Queue", "Priority", "LoadInfoProducer"],
-            "asynqueue.tasks": ["Task", "TaskFactory", "TaskHandler", "Assignment", "AssignmentFactory"],
-            "asynqueue.interfaces": ["IWorker", "IConsumer", "IPushProducer"],
-            "asynqueue.workers": ["AsyncWorker", "ThreadWorker", "ProcessWorker", "IWorker"],
-            "asynqueue.threads": [
-                "Consumerator",
-                "Filerator",
-                "IterationGetter",
-                "OrderedItemProducer",
-                "PoolUser",
-                "ThreadLooper",
-                "ThreadQueue",
-                "ThreadWorker",
-                "deferToThread",
-            ],
-            "asynqueue.iteration": [
-                "Deferator",
-                "Delay",
-                "IterationProducer",
-                "ListConsumer",
-                "Prefetcherator",
-                "deferToDelay",
-                "isIterator",
-                "iteratorToProducer",
-            ],
-            "asynqueue.util": [
-                "CallRunner",
-                "DeferredLock",
-                "DeferredTracker",
-                "ProcessProtocol",
-                "callAfterDeferred",
-                "killProcess",
-                "o2p",
-                "p2o",
-            ],
-            "asynqueue.info": ["Info", "InfoHolder", "hashIt", "showResult", "whichThread"],
-            "asynqueue.null": ["NullQueue"],
-            "asynqueue.process": ["ProcessBase", "ProcessQueue", "ProcessWorker"],
-            "asynqueue.errors": [
-                "QueueRunError",
-                "ImplementationError",
-                "NotReadyError",
-                "InvariantError",
-                "TimeoutError",
-                "WorkerError",
-                "ThreadError",
-                "ProcessError",
-            ],
-        }.items():
-            for name in names:
-                self.assertTrue(hasattr(importlib.import_module(module), name), f"{module}.{name}")
 
     def test_moduleDocstrings(self) -> None:
         """

@@ -71,10 +71,13 @@ class WheelTests(SynchronousTestCase):
 
     def test_onlyTheLibrary(self) -> None:
         """
-        Nothing is installed beside the package C{asynqueue} and the metadata: no tests, demonstration or benchmarks.
+        Nothing is installed beside the package C{asynqueue}, the plug-in for Twisted and the metadata: no tests,
+        demonstration or benchmarks.
         """
         tops = {name.split("/")[0] for name in self.names}
-        self.assertEqual({top for top in tops if not top.endswith(".dist-info")}, {"asynqueue"})
+        self.assertEqual({top for top in tops if not top.endswith(".dist-info")}, {"asynqueue", "twisted"})
+        plugins = {name for name in self.names if name.startswith("twisted/")}
+        self.assertEqual(plugins, {"twisted/plugins/asynqueue_plugin.py"})
 
     def test_wholeLibrary(self) -> None:
         """

@@ -7,6 +7,7 @@ What they do when something does is in L{test.test_process_faults}.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -31,6 +32,7 @@ from asynqueue.errors import (
     TimeLimitExceeded,
     WorkerError,
     WorkerLost,
+    WorkerStartError,
 )
 from asynqueue.interfaces import IManagedWorker, IStartedWorker, IWorker
 from asynqueue.tasks import Task
@@ -101,6 +103,9 @@ class ConstructionTests(SynchronousTestCase):
                 error = self.assertRaises(kind, ProcessWorker, **{name: value})
                 self.assertIn(name, str(error))
         self.assertRaises(ValueError, ProcessWorker, maxGrowth=1)
+        for seconds in (0, None, -1):
+            self.assertIn("startLimit", str(self.assertRaises(ValueError, ProcessWorker, startLimit=seconds)))
+        self.assertIn("startLimit", str(self.assertRaises(TypeError, ProcessWorker, startLimit="1")))
 
     def test_badOthers(self) -> None:
         """
@@ -810,6 +815,72 @@ class WorkerTests(ProcessTestCase):
         self.assertEqual(faults.runsIn(note), "...")
         await self.shutDownProperly(queue)
 
+    async def test_updateOfSuccessors(self) -> None:
+        """
+        The successors of a child run its updates, but for those that were for the present workers only. What goes wrong
+        there is logged.
+        """
+        queue = self.makeQueue()
+        note = self.path()
+        await self.within(5.0, queue.update(faults.noteRun, note, ephemeral=True))
+        await self.within(2.0, queue.update(failsIfThere, note + "s"))
+        events = self.watchLog()
+        pid = self.pidOf(queue)
+        os.kill(pid, signal.SIGKILL)
+        await self.until(lambda: queue.workers()[0].pid not in (None, pid), "another child")
+        with open(note + "s", "x"):
+            pid = self.pidOf(queue)
+        os.kill(pid, signal.SIGKILL)
+        await self.until(lambda: "An update failed" in textOf(events), "a line in the log")
+        self.assertEqual(len(self.flushLoggedErrors(FileExistsError)), 1)
+        with open(note, encoding="utf-8") as file:
+            self.assertEqual(len(file.readlines()), 1)
+
+    async def test_stack(self) -> None:
+        """
+        A worker tells where its child is, also while that computes.
+        """
+        queue = self.makeQueue()
+        running = queue.call(faults.spin, 30.0)
+        worker = queue.workers()[0]
+        await self.until(lambda: worker.pid is not None, "a child")
+        stacks: list[str] = []
+        while not any("in spin" in stack for stack in stacks) and len(stacks) < 1000:
+            stacks.append(await self.within(2.0, worker.stack()))
+        self.assertIn("in spin", stacks[-1])
+        running.cancel()
+        await self.errorOf(running, CancelledError)
+
+    async def test_stackOfNone(self) -> None:
+        """
+        Without a child there is no stack, and when it dies there is none any more.
+        """
+        worker = self.makeWorker()
+        self.failureResultOf(worker.stack(), WorkerLost)
+        queue = self.makeQueue()
+        await self.within(5.0, queue.d)
+        pid = self.pidOf(queue)
+        os.kill(pid, signal.SIGSTOP)
+        stack = queue.workers()[0].stack()
+        os.kill(pid, signal.SIGKILL)
+        self.assertIn("SIGKILL", str(await self.errorOf(stack, WorkerLost)))
+
+    async def test_stackWithReactor(self) -> None:
+        """
+        A child with a reactor does not tell.
+        """
+        queue = self.makeQueue(useReactor=True)
+        await self.within(10.0, queue.d)
+        self.failureResultOf(queue.workers()[0].stack(), NotImplementedError)
+
+    async def test_startLimit(self) -> None:
+        """
+        A child that takes longer to get ready than it may is ended, and after several the worker says so.
+        """
+        queue = self.makeQueue(onStart=time.sleep, onStartArgs=[60], startLimit=0.3)
+        error = await self.errorOf(queue.call(identity, 1), WorkerStartError)
+        self.assertIn("took too long to get ready", str(error))
+
     async def test_processBase(self) -> None:
         """
         The data of an object stay in the process to which it has been sent.
@@ -836,6 +907,14 @@ class WorkerTests(ProcessTestCase):
         self.assertEqual(pid, self.pidOf(queue))
         self.assertEqual(await self.within(4.0, queue.shutdown()), [])
         self.assertFalse(isAlive(pid))
+
+
+def failsIfThere(path: str) -> None:
+    """
+    Fail if there is a file.
+    """
+    if os.path.exists(path):
+        raise FileExistsError(path)
 
 
 class Model(ProcessBase):

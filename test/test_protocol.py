@@ -217,14 +217,26 @@ class CommandTests(SynchronousTestCase):
 
     def test_names(self) -> None:
         """
-        The names of the commands, by which both ends know them, and that nobody answers one.
+        The names of the commands, by which both ends know them, and which are answered.
         """
         every = [each for each in vars(commands).values() if isinstance(each, type) and issubclass(each, amp.Command)]
         self.assertEqual(
             {each.commandName for each in every if each is not commands.Pushed},
-            {b"run", b"outcome", b"credit", b"cancel", b"recall", b"pull", b"close", b"ready"},
+            {
+                b"run",
+                b"outcome",
+                b"credit",
+                b"cancel",
+                b"recall",
+                b"pull",
+                b"close",
+                b"ready",
+                b"hello",
+                b"ping",
+                b"go-away",
+            },
         )
-        self.assertFalse(any(each.requiresAnswer for each in every))
+        self.assertEqual({each for each in every if each.requiresAnswer}, {commands.Hello, commands.Ping})
 
 
 class Unpicklable:
@@ -248,7 +260,7 @@ class PickleEncoding:
         func, args, kw = pickle.loads(body)
         return Call(func, args, kw, ID=11, attempt=2)
 
-    def result(self, value: Any) -> bytes:
+    def result(self, call: Call, value: Any) -> bytes:
         """
         Pickle a result.
         """
@@ -625,7 +637,7 @@ class EndsTests(SynchronousTestCase):
         """
         No more calls go on than may; the next one begins when one has ended.
         """
-        self.connect(most=2)
+        self.connect(most=lambda: 2)
         for number in (1, 2, 3, 4):
             self.call(number, promise, number)
         self.flush()
@@ -686,7 +698,7 @@ class EndsTests(SynchronousTestCase):
         """
         A call that has come, and has to wait for others, is never begun with when it is cancelled.
         """
-        self.connect(most=1)
+        self.connect(most=lambda: 1)
         self.call(1, promise, 1)
         self.call(2, promise, 2)
         self.takeAll()
@@ -709,7 +721,7 @@ class EndsTests(SynchronousTestCase):
         """
         What has not been begun with is given back, even what is still on its way, and never begun with.
         """
-        self.connect(most=1)
+        self.connect(most=lambda: 1)
         self.call(1, promise, 1)
         self.call(2, promise, 2)
         self.flush()
@@ -920,7 +932,7 @@ class EndsTests(SynchronousTestCase):
         """
         A runner whose caller is gone cancels calls, closes streams, begins with nothing and leaves no timer.
         """
-        self.connect(most=1)
+        self.connect(most=lambda: 1)
         self.call(1, count, 5)
         self.flush()
         self.caller.pull(1, 1)

@@ -52,6 +52,7 @@ class Stream:
     Takes items from a source, never more than a window ahead of the reader.
 
     @ivar state: How far it has come.
+    @ivar name: What errors call it.
     @ivar items: Those that wait for the reader.
     @ivar delivered: How many the reader has had.
     @ivar done: Fires with C{True} when the reader has had all there was, and with C{False} at an error or a stop.
@@ -74,6 +75,7 @@ class Stream:
         "isClaimed",
         "items",
         "makeDeadline",
+        "name",
         "onEnd",
         "onStop",
         "state",
@@ -84,6 +86,7 @@ class Stream:
 
     def __init__(self, source: Source) -> None:
         self.state = StreamState.FLOWING
+        self.name = "the stream"
         self.items: deque[Any] = deque()
         self.delivered = 0
         itself = ref(self)
@@ -295,7 +298,8 @@ class Stream:
 
     def _tookTooLong(self) -> None:
         self._deadline = None
-        self.fail(TimeoutError(f"the source of the stream took too long for item {self.delivered + len(self.items)}"))
+        item = self.delivered + len(self.items)
+        self.fail(TimeoutError(f"{self.name} took too long for item {item}"))
 
     def _stopDeadline(self) -> None:
         deadline, self._deadline = self._deadline, None

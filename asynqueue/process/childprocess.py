@@ -58,6 +58,9 @@ class Death:
     @ivar wasExpected: Whether it had been told to end.
     """
 
+    #: Whose end it was, for messages about a call.
+    subject = "its child"
+
     def __init__(
         self,
         reason: Failure,
@@ -162,17 +165,24 @@ class ChildProcess(ProcessProtocol):
         page = self._page
         assert page is not None
         self.pid = transport.pid
-        pipes = {number: os.dup(transport.pipes[number].fileno()) for number in (0, 3, 4)}
-        for descriptor in pipes.values():
-            os.set_inheritable(descriptor, False)
-        for number in pipes:
-            transport.closeChildFD(number)
-        self._control = PipeWriter(self._reactor, pipes[0])
-        self._data = PipeWriter(self._reactor, pipes[3])
-        self._outcomes = PipeReader(self._reactor, pipes[4], self._received, self._cutOff)
+        try:
+            self._takePipes(transport)
+        except OSError as error:
+            # There is no room for more descriptors.
+            self.kill(f"could not be talked to: {error}")
+            return
+        assert self._data is not None
         self._data.write(
             packSettings({**self._settings, "page": page.path, "limit": self._limit, "parent": os.getpid()})
         )
+
+    def _takePipes(self, transport: Any) -> None:
+        # os.dup makes descriptors that no other child gets.
+        self._control = PipeWriter(self._reactor, os.dup(transport.pipes[0].fileno()))
+        self._data = PipeWriter(self._reactor, os.dup(transport.pipes[3].fileno()))
+        self._outcomes = PipeReader(self._reactor, os.dup(transport.pipes[4].fileno()), self._received, self._cutOff)
+        for number in (0, 3, 4):
+            transport.closeChildFD(number)
 
     def childConnectionLost(self, childFD: int) -> None:
         """

@@ -4,21 +4,23 @@ What is between a worker and one child: the calls that it has been sent, and wha
 
 from __future__ import annotations
 
-import pickle
 from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from asynqueue.callinfo import said
 from asynqueue.errors import EncodeError, ResultDecodeError, WorkerError, WorkerLost
 from asynqueue.iteration.deferator import Deferator
 from asynqueue.process import frames
 from asynqueue.process.childprocess import ChildProcess, Death, Life
-from asynqueue.process.encoding import Dumps, encode
-from asynqueue.process.frames import COUNT, HEADER, NUMBER, SECONDS, record
+from asynqueue.process.encoding import Encoder, ResultDecoder
+from asynqueue.process.frames import CALL, COUNT, HEADER, NUMBER, RESULT, SECONDS, record
 from asynqueue.process.source import ChildSource
-from asynqueue.rebuilt import failureFrom
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
@@ -34,6 +36,9 @@ GRACE = 2.0
 #: From how many bytes on something is not copied to be sent with others.
 LARGE = 1 << 16
 
+#: How long, in seconds, a child may take to tell something of itself.
+REPLY = 5.0
+
 #: How long, in seconds, items of a stream may wait in the child for those after them.
 LOOK = 0.005
 
@@ -42,6 +47,8 @@ class Conversation:
     """
     Sends calls to a child, in batches while it is busy, and reports their outcomes.
 
+    @ivar encoder: Makes bytes of calls.
+    @ivar decoder: Makes objects of what the child sends.
     @ivar held: The tasks that the child has been sent and that have no outcome, by their numbers, which grow.
     @ivar accepted: How many calls the child has been sent, but for those that it has given back.
     @ivar finished: How many calls the child has finished.
@@ -57,16 +64,17 @@ class Conversation:
     @ivar times: Where times of calls are put: seconds until the result was here, and seconds in the child.
     """
 
+    log = Logger()
+
     def __init__(
         self,
         child: ChildProcess,
         raw: bool,
         reactor: Any,
-        dumps: Dumps,
-        limit: int,
+        encoder: Encoder,
+        decoder: ResultDecoder,
         numbers: Callable[[], int],
         times: deque[tuple[float, float]] | None,
-        variables: Sequence[str] = (),
     ) -> None:
         self.child = child
         self.held: dict[int, Task] = {}
@@ -83,12 +91,13 @@ class Conversation:
         self.times = times
         self._raw = raw
         self._reactor = reactor
-        self._dumps = dumps
-        self._variables = variables
-        self._limit = limit
+        self.decoder = decoder
+        self.encoder = encoder
         self._nextNumber = numbers
         self._sent: dict[int, float] = {}
         self._took: dict[int, float] = {}
+        self._updates: set[int] = set()
+        self._stacks: dict[int, Deferred[str]] = {}
         self._outbox: list[bytes] = []
         self._posting: IDelayedCall | None = None
         self._inbox: deque[tuple[int, int, int, bytes]] = deque()
@@ -116,26 +125,27 @@ class Conversation:
         """
         # Hot path, watched by `bench --only processes`.
         try:
-            body = encode(self._dumps, task, self._variables, self._limit)
+            name, rest = self.encoder.encode(task)
         except EncodeError as error:
             task.callback(("x", error))
             return
         number = self._nextNumber()
         isRaw = task.options.raw
         flags = frames.RAW if (self._raw if isRaw is None else isRaw) else 0
-        if b"__main__" in body:
-            flags |= frames.MAIN
-        self.held[number] = task
+        held = self.held
+        held[number] = task
         self.accepted += 1
         if self.times is not None:
             self._sent[number] = monotonic()
-        isUrgent = len(self.held) == 1
-        if len(body) < LARGE:
-            self.post(record(frames.CALL, number, body, flags), isUrgent)
-        else:
+        start = HEADER.pack(CALL, flags, number, len(name) + len(rest)) + name
+        if len(rest) >= LARGE:
             # Copying takes its time.
-            self.post(HEADER.pack(frames.CALL, flags, number, len(body)), isUrgent)
-            self.post(body, isUrgent)
+            self.post(start, len(held) == 1)
+            self.post(rest, len(held) == 1)
+        elif self._isReading:
+            self._outbox.append(start + rest)
+        else:
+            self.post(start + rest, len(held) == 1)
 
     def post(self, data: bytes, isUrgent: bool) -> None:
         """
@@ -236,13 +246,13 @@ class Conversation:
         tasks = list(self.held.values())
         self.held.clear()
         self.close()
-        self._endStreams("was given up with its worker")
+        self._endStreams("its worker was given up")
         return tasks
 
     def _endStreams(self, how: str) -> None:
         streams, self._streams = self._streams, {}
         for source in streams.values():
-            source.lost(WorkerLost(f"{source!r} was cut off after {source.delivered} items: its child {how}"))
+            source.lost(WorkerLost(f"{source!r} was cut off after {source.delivered} items: {how}"))
 
     def pull(self, number: int, count: int) -> None:
         """
@@ -265,13 +275,31 @@ class Conversation:
 
     def prepare(self, updates: Sequence[bytes]) -> None:
         """
-        Have a fresh child run what its predecessors have run as updates. What comes of it is not waited for.
+        Have a fresh child run what its predecessors have run as updates. What comes of it is not waited for, and an
+        error is logged.
         """
         for body in updates:
-            flags = frames.MAIN if b"__main__" in body else 0
-            self.child.send(record(frames.CALL, self._nextNumber(), body, flags))
+            number = self._nextNumber()
+            self._updates.add(number)
+            self.post(record(CALL, number, body), isUrgent=True)
 
-    def watch(self, source: ChildSource) -> None:
+    def stack(self) -> Deferred[str]:
+        """
+        Have the child tell where its main thread is.
+
+        @return: Fires with the stack as text. Errbacks with C{TimeoutError} if the child does not reply, which it
+            cannot while C code holds the interpreter, and with L{WorkerLost} if it dies.
+        """
+        number = self._nextNumber()
+        told: Deferred[str] = Deferred(lambda _: self._forgetStack(number))
+        self._stacks[number] = told
+        self.child.control(frames.STACK, number)
+        return told.addTimeout(REPLY, self._reactor)
+
+    def _forgetStack(self, number: int) -> None:
+        del self._stacks[number]
+
+    def watch(self) -> None:
         """
         Have the child send after a while what there is of a stream that somebody waits for.
         """
@@ -314,21 +342,46 @@ class Conversation:
         # Hot path, watched by `bench --only processes`. What the outcomes lead to is sent together at the end.
         self._reading = None
         self._isReading = True
-        inbox = self._inbox
         began = monotonic()
-        until = began + TURN
         number = 0
         try:
-            while inbox:
-                number += self._take(*inbox.popleft())
-                if monotonic() > until:
-                    break
+            number = self._takeUntil(began + TURN)
         finally:
             self._isReading = False
         self._post()
-        if inbox and self._reading is None:
+        if self._inbox and self._reading is None:
             self._reading = self._reactor.callLater(0, self._readOn)
         self.onReported(number, began)
+
+    def _takeUntil(self, until: float) -> int:
+        """
+        Take the records that have come, until a time on the monotonic clock.
+
+        @return: How many calls are finished with them.
+        """
+        # Hot path, watched by `bench --only processes`.
+        inbox = self._inbox
+        held = self.held
+        loads = self.decoder.value
+        finished = 0
+        while inbox:
+            kind, flags, number, body = inbox.popleft()
+            if kind == RESULT and self.times is None and (task := held.pop(number, None)) is not None:
+                try:
+                    outcome: tuple[str, Any] = ("r", loads(body))
+                except BaseException as error:  # unpickling runs anybody's code
+                    outcome = ("x", _undecodable(error))
+                self.finished += 1
+                finished += 1
+                task.callback(("k", None) if task.cancelled else outcome)
+                if finished & 7:
+                    # Looking at the clock takes its time, too.
+                    continue
+            else:
+                finished += self._take(kind, flags, number, body)
+            if monotonic() > until:
+                break
+        return finished
 
     def _take(self, kind: int, flags: int, number: int, body: bytes) -> int:
         """
@@ -339,13 +392,13 @@ class Conversation:
         # Hot path, watched by `bench --only processes`.
         if kind == frames.RESULT:
             try:
-                outcome: tuple[str, Any] = ("r", pickle.loads(body))
-            except BaseException as error:  # unpickling runs anybody's code
+                outcome: tuple[str, Any] = ("r", self.decoder.value(body))
+            except BaseException as error:  # decoding may run anybody's code
                 outcome = ("x", _undecodable(error))
         elif kind == frames.NOTHING:
             outcome = ("r", None)
         elif kind == frames.ERROR:
-            failure = failureFrom(body)
+            failure = self.decoder.failure(body)
             outcome = ("e", failure)
             # Nothing can be derived from that class.
             if getattr(failure.value, "remoteType", "") == "builtins.MemoryError":
@@ -354,6 +407,7 @@ class Conversation:
             return self._takeOther(kind, number, body)
         task = self.held.pop(number, None)
         if task is None:
+            self._updated(number, outcome)
             return 0
         self.finished += 1
         if self.times is not None:
@@ -381,9 +435,14 @@ class Conversation:
                 task = self.held.pop(each, None)
                 if task is not None:
                     self.accepted -= 1
+                    self._sent.pop(each, None)
                     task.returned()
         elif kind == frames.TOOK:
             self._took[number] = SECONDS.unpack(body)[0]
+        elif kind == frames.STACK_TEXT:
+            stack = self._stacks.pop(number, None)
+            if stack is not None:
+                stack.callback(body.decode("utf-8", "replace"))
         else:
             # Nothing that it sends can be relied on.
             self._inbox.clear()
@@ -398,9 +457,19 @@ class Conversation:
         if task is None:
             return 0
         self.finished += 1
+        self._time(number)
         source = self._streams[number] = ChildSource(self, number, task)
         task.callback(("i", Deferator.over(source)))
         return 1
+
+    def _updated(self, number: int, outcome: tuple[str, Any]) -> None:
+        """
+        Take note of what has become of an update that a successor was to run as well.
+        """
+        if number in self._updates:
+            self._updates.discard(number)
+            if isinstance(outcome[1], Failure):
+                self.log.failure("An update failed in the child {pid}", failure=outcome[1], pid=self.child.pid)
 
     def _time(self, number: int) -> None:
         sent, took = self._sent.pop(number, None), self._took.pop(number, None)
@@ -414,7 +483,10 @@ class Conversation:
         self.close()
         self.onDeath()
         held, self.held = self.held, {}
-        self._endStreams(death.describe())
+        self._endStreams(f"{death.subject} {death.describe()}")
+        stacks, self._stacks = self._stacks, {}
+        for stack in stacks.values():
+            stack.errback(WorkerLost(f"{death.subject} {death.describe()}"))
         for number, task in held.items():
             doomed = self._doomed.get(number)
             if doomed is not None:
@@ -434,7 +506,7 @@ def _ignore(number: int, began: float) -> None:
 
 def _lossText(death: Death) -> str:
     lines = "".join(f"\n  stderr: {line}" for line in death.lastLines[-5:])
-    return f"its child {death.describe()}{lines}"
+    return f"{death.subject} {death.describe()}{lines}"
 
 
 def _undecodable(error: BaseException) -> ResultDecodeError:

@@ -4,15 +4,19 @@ Calls on their way to a child, pickled; and what of a call cannot be.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from pickle import dumps, loads
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Protocol
 
 from asynqueue.callinfo import safeRepr
 from asynqueue.errors import EncodeError, PayloadTooLarge
 from asynqueue.process.variables import valuesIn
+from asynqueue.rebuilt import failureFrom
 
 if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+
     from asynqueue.tasks import Task
 
 #: How deep the search for what cannot be pickled goes.
@@ -21,14 +25,58 @@ DEPTH = 8
 #: How many members of a container it looks at.
 MEMBERS = 1000
 
+#: The pickles of so many functions are kept.
+FUNCTIONS = 1000
+
+#: What stands before a call whose function is pickled with its arguments.
+UNNAMED = bytes(2)
+
 Dumps = Callable[[Any], bytes]
+
+
+class Encoder(Protocol):
+    """
+    Makes bytes of calls.
+    """
+
+    def encode(self, task: Task) -> tuple[bytes, bytes]:
+        """
+        Return two parts, to be put together: only the second one may be long.
+
+        @raise EncodeError: The call cannot travel.
+        """
+
+
+class ResultDecoder(Protocol):
+    """
+    Makes objects of what comes back.
+    """
+
+    def value(self, body: bytes) -> Any:
+        """
+        Return a result, or the list of some items. May raise anything.
+        """
+
+    def failure(self, body: bytes) -> Failure:
+        """
+        Return the failure that is told of. Must not raise anything.
+        """
+
+
+class Unpickler:
+    """
+    Unpickles what a child, which is this program itself, sends.
+    """
+
+    value = staticmethod(loads)
+    failure = staticmethod(failureFrom)
 
 
 def standardDumps(obj: Any) -> bytes:
     """
     Pickle an object with the standard pickler.
     """
-    return pickle.dumps(obj, 5)
+    return dumps(obj, 5)
 
 
 def picklerOf(name: str | None) -> Dumps:
@@ -42,38 +90,81 @@ def picklerOf(name: str | None) -> Dumps:
         return standardDumps
     if name == "cloudpickle":
         try:
-            from cloudpickle import dumps
+            from cloudpickle import dumps as cloudDumps
         except ImportError:
             raise ImportError(
                 "pickler='cloudpickle' needs the package cloudpickle: install asynqueue[cloudpickle]"
             ) from None
-        return lambda obj: bytes(dumps(obj, 5))
+        return lambda obj: bytes(cloudDumps(obj, 5))
     raise ValueError(f"pickler must be 'pickle' or 'cloudpickle', not {name!r}")
 
 
-def encode(dumps: Dumps, task: Task, names: Sequence[str], limit: int) -> bytes:
+class CallEncoder:
     """
-    Pickle a call: the function, its arguments and keywords, the ID of the call and the number of the attempt, and the
-    values of context variables, by their names.
+    Pickles calls, for L{asynqueue.process.decoding.CallDecoder}.
 
-    @param names: Which context variables are to travel.
-    @param limit: How long, in bytes, the pickle may be.
-    @raise EncodeError: Something in it cannot be pickled; the message names it.
-    @raise PayloadTooLarge: It is too long.
+    The pickle of a function that has a name in its module is made once, and unpickled once by each child.
     """
-    # Hot path, watched by `bench --only processes`.
-    values = None
-    if names and task.context is not None:
-        values = valuesIn(task.context[0], names)
-    try:
-        data = dumps((*task.callTuple, task.ID, task.attempt, values))
-    except BaseException as error:  # pickling runs anybody's code, even a SystemExit of which ends the call only
-        raise encodeError(dumps, task.callTuple, error) from error
-    if len(data) > limit:
-        raise PayloadTooLarge(
-            f"the call takes {len(data)} bytes, and {limit} are the most that travel; see the worker's keyword 'limit'"
-        )
-    return data
+
+    __slots__ = ("_dumps", "_isStandard", "_known", "_limit", "_names")
+
+    def __init__(self, dumps: Dumps, names: Sequence[str], limit: int) -> None:
+        """
+        @param names: Which context variables are to travel.
+        @param limit: How long, in bytes, a pickled call may be.
+        """
+        self._dumps = dumps
+        self._isStandard = dumps is standardDumps
+        self._names = names
+        self._limit = limit
+        self._known: dict[Callable[..., object], bytes] = {}
+
+    def encode(self, task: Task) -> tuple[bytes, bytes]:
+        """
+        Pickle a call: the function, its arguments and keywords, the ID of the call and the number of the attempt, and
+        the values of context variables, by their names.
+
+        @return: Two parts, to be put together: only the second one may be long.
+        @raise EncodeError: Something in it cannot be pickled; the message names it.
+        @raise PayloadTooLarge: It is too long.
+        """
+        # Hot path, watched by `bench --only processes`.
+        func, args, kw = task.callTuple
+        values = None
+        if self._names and task.context is not None:
+            values = valuesIn(task.context[0], self._names)
+        name = b""
+        if self._isStandard and type(func) is FunctionType and func.__globals__.get(func.__qualname__) is func:
+            name = self._known.get(func) or self._pickledName(func)
+        try:
+            if name:
+                rest = dumps((args, kw, task.ID, task.attempt, values), 5)
+            else:
+                name = UNNAMED
+                rest = self._dumps((func, args, kw, task.ID, task.attempt, values))
+        except BaseException as error:  # pickling runs anybody's code, even a SystemExit of which ends the call only
+            raise encodeError(self._dumps, task.callTuple, error) from error
+        if len(rest) + len(name) > self._limit:
+            raise PayloadTooLarge(
+                f"the call takes {len(rest) + len(name)} bytes, and {self._limit} are the most that travel; "
+                "see the worker's keyword 'limit'"
+            )
+        return name, rest
+
+    def _pickledName(self, func: Callable[..., object]) -> bytes:
+        """
+        Return what a function is known by to children, with its length before it, or nothing if that cannot be told.
+        """
+        try:
+            pickled = dumps(func, 5)
+        except Exception:  # the call as a whole will tell what is wrong with it
+            return b""
+        if len(pickled) >> 16:
+            return b""
+        if len(self._known) >= FUNCTIONS:
+            self._known.clear()
+        name = self._known[func] = len(pickled).to_bytes(2, "little") + pickled
+        return name
 
 
 def encodeStart(dumps: Dumps, func: Callable[..., object], args: tuple[Any, ...]) -> bytes:

@@ -14,7 +14,6 @@ from asynqueue.protocol.records import (
     ERROR,
     HEADER,
     ITEMS,
-    MAIN,
     NOTHING,
     NUMBER,
     RAW,
@@ -42,11 +41,8 @@ __all__ = [
     "HEADER",
     "INTERRUPT",
     "ITEMS",
-    "MAIN",
     "NOTHING",
     "NUMBER",
-    "PING",
-    "PONG",
     "PULL",
     "RAW",
     "READY",
@@ -55,6 +51,8 @@ __all__ = [
     "RESULT",
     "SECONDS",
     "SOFT_LIMIT",
+    "STACK",
+    "STACK_TEXT",
     "STREAM",
     "STREAM_END",
     "TOOK",
@@ -78,9 +76,8 @@ END = 4
 RECALL = 16
 #: Raise the exception that is numbered by the flags in the call of the number, if that is running.
 INTERRUPT = 17
-#: Tell how you are; the reply has the same number.
-PING = 18
-
+#: Tell where the main thread is; the reply has the same number.
+STACK = 18
 #: Send the items of a stream that are there, while the iterator is at another one.
 FLUSH = 19
 
@@ -88,5 +85,5 @@ FLUSH = 19
 
 #: It is ready for calls.
 READY = 32
-#: The reply to C{PING}: C{pickle} of a dictionary.
-PONG = 41
+#: The reply to C{STACK}: text, as UTF-8.
+STACK_TEXT = 41

@@ -9,16 +9,17 @@ ends when it is done with those it has.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
-from attrs import frozen
 from twisted.logger import Logger
 
 from asynqueue.deferreds.deadline import Deadline, monotonicOf
+from asynqueue.errors import EncodeError
 from asynqueue.process.childprocess import ChildProcess, Death, Life
 from asynqueue.process.conversation import Conversation
+from asynqueue.process.encoding import CallEncoder, Unpickler
 from asynqueue.process.guard import guard, guardNoMore
 from asynqueue.process.health import Vitals, memoryOf, vitalsOf
 from asynqueue.process.output import OutputLines
@@ -29,11 +30,8 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IDelayedCall
 
-    from asynqueue.process.encoding import Dumps
+    from asynqueue.process.childspec import ChildSpec
     from asynqueue.tasks import Task
-
-#: How long, in seconds, a child may take to get ready.
-START_LIMIT = 10.0
 
 #: How long, in seconds, a child that has been told to end may take for it.
 END_LIMIT = 2.0
@@ -49,39 +47,6 @@ STRIKES = 3
 
 #: From this part of its calls on, a child that may run only so many has a successor started.
 AHEAD = 0.8
-
-
-@frozen
-class ChildSpec:
-    """
-    What the children of a worker are like.
-
-    @ivar environment: Their environment variables.
-    @ivar settings: What they get to know.
-    @ivar dumps: Pickles for them.
-    @ivar limit: How long, in bytes, what travels of a single call or result may be.
-    @ivar variables: Which context variables travel with calls.
-    @ivar maxTasks: How many calls one of them may run, or C{None}.
-    @ivar maxMemory: How much resident memory, in kilobytes, it may have after a call, or C{None}.
-    @ivar maxGrowth: How many times the memory that it had after its first call, or C{None}.
-    @ivar maxAge: How old, in seconds, it may get, or C{None}.
-    @ivar isGuarded: Whether what it has started is ended when this process is killed.
-    @ivar hasReactor: Whether it runs its calls in a reactor, many at once.
-    @ivar grace: How long, in seconds, a call in its reactor may go on when it has been cancelled.
-    """
-
-    environment: Mapping[str, str]
-    settings: Mapping[str, Any]
-    dumps: Dumps
-    limit: int
-    variables: Sequence[str] = ()
-    maxTasks: int | None = None
-    maxMemory: int | None = None
-    maxGrowth: float | None = None
-    maxAge: float | None = None
-    isGuarded: bool = False
-    hasReactor: bool = False
-    grace: float = 2.0
 
 
 class Family(Protocol):
@@ -150,7 +115,7 @@ class Lineage:
         self._succession = Succession()
         self._wasCurrent: Conversation | None = None
         self._starting: Conversation | None = None
-        self._all: dict[Conversation, float] = {}
+        self._all: dict[Conversation, None] = {}
         self._timers: dict[Conversation, Deadline] = {}
         self._restart: IDelayedCall | None = None
         self._age: IDelayedCall | None = None
@@ -162,7 +127,7 @@ class Lineage:
         self._memoryLook: IDelayedCall | None = None
         self._baseline: int | None = None
         self._isEnding = False
-        self._lastReason = ""
+        self._encoder = CallEncoder(spec.dumps, spec.variables, spec.limit)
 
     def tasks(self) -> list[Task]:
         """
@@ -176,11 +141,15 @@ class Lineage:
         """
         return [task for conversation in self._all for task in conversation.begun()]
 
-    def conversationWith(self, task: Task) -> Conversation | None:
+    def find(self, task: Task) -> tuple[Conversation, int] | tuple[None, int]:
         """
-        Return that which a task has been sent in and has no outcome from, or C{None}.
+        Return where a task has been sent and has no outcome from, and by what number; or C{None}.
         """
-        return next((each for each in self._all if each.numberOf(task) is not None), None)
+        for conversation in self._all:
+            number = conversation.numberOf(task)
+            if number is not None:
+                return conversation, number
+        return None, 0
 
     def begin(self) -> None:
         """
@@ -205,7 +174,7 @@ class Lineage:
         child.onReady = lambda: self._ready(conversation)
         # A child may have come to its end before the call that starts it returns.
         self._starting = conversation
-        self._all[conversation] = monotonic()
+        self._all[conversation] = None
         try:
             child.start()
         except OSError as error:
@@ -218,7 +187,7 @@ class Lineage:
             return
         if spec.isGuarded and child.pid is not None:
             guard(self._reactor, child.pid)
-        self._setTimer(conversation, START_LIMIT, lambda: self._tookTooLong(child))
+        self._setTimer(conversation, spec.startLimit, lambda: self._tookTooLong(child))
 
     def _tookTooLong(self, child: ChildProcess) -> None:
         self._succession.tookTooLong()
@@ -229,7 +198,7 @@ class Lineage:
         Return what there is to be between the worker and a child of its kind.
         """
         spec = self._spec
-        rest = (spec.dumps, spec.limit, self._numbers, self._times, spec.variables)
+        rest = (self._encoder, Unpickler, self._numbers, self._times)
         if spec.hasReactor:
             # It loads AMP, and with it TLS, which takes a while.
             from asynqueue.process.reactorconversation import ReactorChildProcess, ReactorConversation
@@ -264,15 +233,19 @@ class Lineage:
 
     # Retirement
 
-    @property
-    def room(self) -> int:
+    def capacity(self, window: int) -> int:
         """
-        How many more calls the present child may be given, over its whole life.
+        Return how many calls the present child may hold.
+
+        @param window: How many fit into a few milliseconds.
         """
-        if self.current is None:
+        # Hot path, watched by `bench --only processes`.
+        current = self.current
+        if current is None:
             return 0
+        capacity = current.capacity(window)
         most = self._spec.maxTasks
-        return 1 << 30 if most is None else most - self.current.accepted
+        return capacity if most is None else min(capacity, len(current.held) + most - current.accepted)
 
     def _reported(self, conversation: Conversation, number: int, began: float) -> None:
         if conversation is self.current:
@@ -289,8 +262,19 @@ class Lineage:
         """
         if self._check is None:
             self._check = self._reactor.callLater(CHECK, self._checkVitals)
-        if self._spec.maxTasks is not None and self.room <= 0:
+        most = self._spec.maxTasks
+        if most is not None and self.current is not None and self.current.accepted >= most:
             self._succeed()
+
+    def keepUpdate(self, task: Task) -> None:
+        """
+        Have the successors of the present child run an update, too.
+        """
+        try:
+            self.updates.append(b"".join(self._encoder.encode(task)))
+        except EncodeError:
+            # The update has failed with that.
+            return
 
     def _succeed(self) -> None:
         """
@@ -421,13 +405,12 @@ class Lineage:
         """
         Try again later to start a child.
         """
-        self._lastReason = reason + "".join(f"\n  stderr: {line}" for line in lastLines or [])
         delay = self._succession.ended(False, 0, wasStarted)
         if self._isEnding:
             return
         self._restart = self._reactor.callLater(delay, self._start)
         if self._succession.isHopeless and self.current is None:
-            self._family.startFailed(self._lastReason)
+            self._family.startFailed(reason + "".join(f"\n  stderr: {line}" for line in lastLines or []))
 
     def end(self) -> None:
         """

@@ -5,8 +5,14 @@ A child that does not outlive its parent.
 from __future__ import annotations
 
 import os
-import signal
 import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from signal import SIGKILL
+else:
+    # What `signal` has it from; that would make enumerations besides, which takes time.
+    from _signal import SIGKILL
 
 _SET_PARENT_DEATH_SIGNAL = 1
 
@@ -23,7 +29,7 @@ def dieWithParent(parent: int) -> None:
         import ctypes
 
         try:
-            ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+            ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, SIGKILL, 0, 0, 0)
         except (OSError, AttributeError):
             # A C library without it.
             return

@@ -13,30 +13,22 @@ from twisted.internet.interfaces import IReadDescriptor, IWriteDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-#: How much, in bytes, is read at once.
-READ = 1 << 18
+#: How much, in bytes, is read at once. More than this is not to be had from a pipe, and costs clearing it.
+READ = 1 << 16
 
 
-@implementer(IReadDescriptor)
-class PipeReader:
+class PipeEnd:
     """
-    Reads what comes.
+    One end of a pipe, which never waits.
     """
 
-    def __init__(
-        self, reactor: Any, descriptor: int, received: Callable[[bytes], object], lost: Callable[[], object]
-    ) -> None:
+    def __init__(self, reactor: Any, descriptor: int) -> None:
         """
         @param descriptor: Is closed with this object.
-        @param received: Called with what has come.
-        @param lost: Called once when there is no more.
         """
         self._reactor = reactor
         self._descriptor = descriptor
         self.setNonBlocking()
-        self._received = received
-        self._lost = lost
-        reactor.addReader(self)
 
     def fileno(self) -> int:
         """
@@ -56,6 +48,30 @@ class PipeReader:
         Return what the log calls this.
         """
         return "asynqueue"
+
+    def _close(self) -> None:
+        os.close(self._descriptor)
+        self._descriptor = -1
+
+
+@implementer(IReadDescriptor)
+class PipeReader(PipeEnd):
+    """
+    Reads what comes.
+    """
+
+    def __init__(
+        self, reactor: Any, descriptor: int, received: Callable[[bytes], object], lost: Callable[[], object]
+    ) -> None:
+        """
+        @param descriptor: Is closed with this object.
+        @param received: Called with what has come.
+        @param lost: Called once when there is no more.
+        """
+        super().__init__(reactor, descriptor)
+        self._received = received
+        self._lost = lost
+        reactor.addReader(self)
 
     def doRead(self) -> None:
         """
@@ -101,12 +117,11 @@ class PipeReader:
         """
         if self._descriptor >= 0:
             self._reactor.removeReader(self)
-            os.close(self._descriptor)
-            self._descriptor = -1
+            self._close()
 
 
 @implementer(IWriteDescriptor)
-class PipeWriter:
+class PipeWriter(PipeEnd):
     """
     Writes at once, and later what there was no room for.
 
@@ -117,30 +132,9 @@ class PipeWriter:
         """
         @param descriptor: Is closed with this object.
         """
-        self._reactor = reactor
-        self._descriptor = descriptor
-        self.setNonBlocking()
+        super().__init__(reactor, descriptor)
         self._parts: deque[memoryview | bytes] = deque()
         self.pending = 0
-
-    def fileno(self) -> int:
-        """
-        Return the descriptor, or -1 when it is closed.
-        """
-        return self._descriptor
-
-    def setNonBlocking(self) -> None:
-        """
-        Never wait in reading or writing, whatever others have done to the pipe.
-        """
-        if self._descriptor >= 0:
-            os.set_blocking(self._descriptor, False)
-
-    def logPrefix(self) -> str:
-        """
-        Return what the log calls this.
-        """
-        return "asynqueue"
 
     def write(self, data: bytes) -> None:
         """
@@ -198,7 +192,6 @@ class PipeWriter:
         """
         if self._descriptor >= 0:
             self._reactor.removeWriter(self)
-            os.close(self._descriptor)
-            self._descriptor = -1
+            self._close()
             self._parts.clear()
             self.pending = 0

@@ -4,22 +4,17 @@ A queue whose calls run in child processes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.python.failure import Failure
 
-from asynqueue.deferreds.context import captureContext
-from asynqueue.options import CallOptions, checkedCount, checkedTimeout
+from asynqueue.options import checkedCount, checkedTimeout
 from asynqueue.process.staffing import Staffing
 from asynqueue.process.worker import ProcessWorker, cores
 from asynqueue.taskqueue import TaskQueue
 from asynqueue.tasks import Task
-
-if TYPE_CHECKING:
-    from asynqueue.deferreds.context import Captured
 
 #: The keywords of L{ProcessQueue} that are those of its workers.
 FOR_WORKERS = (
@@ -32,6 +27,7 @@ FOR_WORKERS = (
     "contextVars",
     "limit",
     "grace",
+    "startLimit",
     "maxTasks",
     "maxMemory",
     "maxGrowth",
@@ -79,6 +75,8 @@ class ProcessQueue(TaskQueue):
         self._staffing = (
             Staffing(self, self._dispatcher.clock, self._makeWorker, least, most, idle) if most > least else None
         )
+        if self._staffing is not None:
+            self.subscribe(self._staffing)
         attached = [self.attachWorker(worker) for worker in workers]
         self.d: Deferred[list[int]] = gatherResults(attached, consumeErrors=True)
         # Each call that cannot be run is told so.
@@ -86,22 +84,6 @@ class ProcessQueue(TaskQueue):
 
     def _notStarted(self, failure: Failure) -> list[int]:
         return []
-
-    def _submit(
-        self,
-        func: Any,
-        args: tuple[Any, ...],
-        kw: dict[str, Any],
-        series: Hashable,
-        band: int,
-        options: CallOptions,
-        capture: Callable[[], Captured | None] = captureContext,
-    ) -> Deferred[Any]:
-        # Hot path, watched by `bench --only processes`.
-        submitted = super()._submit(func, args, kw, series, band, options, capture)
-        if self._staffing is not None and self._dispatcher.isOpen:
-            self._staffing.called(len(self._dispatcher.ledger.entries))
-        return submitted
 
     def shutdown(self, drain: bool = True, deadline: float | None = None) -> Deferred[list[Task]]:
         """

@@ -9,10 +9,10 @@ way: while a call holds up the reactor, the child does not listen.
 from __future__ import annotations
 
 import os
-import pickle
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from types import CoroutineType
 from typing import Any
 
@@ -21,12 +21,11 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
 from asynqueue.process.child import openPage, settle
-from asynqueue.process.mainmodule import ensureMain
+from asynqueue.process.decoding import CallDecoder, dumps
 from asynqueue.process.orphans import dieWithParent
 from asynqueue.process.pipes import PipeReader, PipeWriter
 from asynqueue.process.pipetransport import PipeTransport
 from asynqueue.process.variables import setVariables
-from asynqueue.protocol.records import MAIN
 from asynqueue.protocol.runner import Call, Runner, RunnerEnd
 from asynqueue.told import told
 
@@ -51,41 +50,39 @@ class PickleEncoding:
     Pickles what travels between a parent and its child.
     """
 
-    def __init__(self, main: tuple[str, str]) -> None:
+    def __init__(self, decoder: CallDecoder) -> None:
         """
-        @param main: The name and the path of the parent's main module.
+        @param decoder: Unpickles calls.
         """
-        self._main = main
+        self._decoder = decoder
 
     def call(self, flags: int, body: bytes) -> Call:
         """
         Unpickle a call, with the context variables that have come with it.
         """
-        if flags & MAIN:
-            ensureMain(*self._main)
-        func, args, kw, ID, attempt, variables = pickle.loads(body)
+        func, args, kw, ID, attempt, variables = self._decoder.decode(body)
         call = ChildCall(func, args, kw, ID, attempt)
         if variables:
             call.context.run(setVariables, variables)
         return call
 
-    def result(self, value: Any) -> bytes:
+    def result(self, call: Call, value: Any) -> bytes:
         """
         Pickle the result of a call.
         """
-        return pickle.dumps(value, 5)
+        return dumps(value, 5)
 
     def items(self, items: list[Any]) -> bytes:
         """
         Pickle items of a stream.
         """
-        return pickle.dumps(items, 5)
+        return dumps(items, 5)
 
     def error(self, error: BaseException, where: str) -> bytes:
         """
         Pickle what is told of an exception.
         """
-        return pickle.dumps((where, told(error)), 5)
+        return dumps((where, told(error)), 5)
 
 
 class Connection:
@@ -134,9 +131,8 @@ def main(settings: dict[str, Any]) -> None:
     Be a child.
     """
     control = settle()
-    threading.Thread(
-        target=_watchParent, args=(control, settings["parent"]), name="asynqueue-control", daemon=True
-    ).start()
+    dieWithParent(settings["parent"])
+    threading.Thread(target=_watchParent, args=(control,), name="asynqueue-control", daemon=True).start()
     if settings["isAsyncio"]:
         from twisted.internet import asyncioreactor
 
@@ -150,11 +146,10 @@ def main(settings: dict[str, Any]) -> None:
     child.run()
 
 
-def _watchParent(control: int, parent: int) -> None:
+def _watchParent(control: int) -> None:
     """
     End this process when its parent is gone, whatever its reactor is busy with.
     """
-    dieWithParent(parent)
     while os.read(control, 4096):
         # Nothing comes that way.
         continue
@@ -192,14 +187,19 @@ async def _begin(settings: dict[str, Any], reactor: Any) -> None:
         _returnTo(directory)
 
     protocol = _protocolClass()()
-    encoding = PickleEncoding(settings["main"])
+    decoder = CallDecoder(settings["main"])
     runner = protocol.runner = Runner(
-        protocol.callRemote, encoding, reactor, settings["limit"], isTimed=settings["callStats"], onBegin=begun
+        protocol.callRemote,
+        PickleEncoding(decoder),
+        reactor,
+        settings["limit"],
+        isTimed=settings["callStats"],
+        onBegin=begun,
     )
     connection = Connection(reactor, protocol)
     try:
         for start in settings["starts"]:
-            await _start(start, settings["main"])
+            await _start(*decoder.decodeStart(start))
     except BaseException as error:  # whatever the application's initializer raises, the parent is told
         runner.refuse(error)
         connection.end()
@@ -207,13 +207,10 @@ async def _begin(settings: dict[str, Any], reactor: Any) -> None:
         runner.ready()
 
 
-async def _start(body: bytes, main: tuple[str, str]) -> None:
+async def _start(func: Callable[..., Any], args: Any, kw: Any) -> None:
     """
     Call what the application wants to be called before the first call.
     """
-    if b"__main__" in body:
-        ensureMain(*main)
-    func, args, kw = pickle.loads(body)
     result = func(*args, **kw)
     if isinstance(result, Deferred | CoroutineType):
         await result

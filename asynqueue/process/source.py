@@ -4,7 +4,6 @@ A stream from a generator that is stepped in a child.
 
 from __future__ import annotations
 
-import pickle
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.internet.defer import Deferred
@@ -14,7 +13,6 @@ from asynqueue.callinfo import describeCall, said
 from asynqueue.errors import ResultDecodeError
 from asynqueue.iteration.batches import Batch
 from asynqueue.process import frames
-from asynqueue.rebuilt import failureFrom
 
 if TYPE_CHECKING:
     from asynqueue.process.conversation import Conversation
@@ -66,11 +64,13 @@ class ChildSource:
         """
         # Hot path, watched by `bench --only streams`.
         if self._items or self._end is not None:
+            # The reader has not been there for them.
+            self._window = max(FIRST, self._window // 2)
             return self._batch()
         pulled: Deferred[Batch] = Deferred()
         self._pulled = pulled
         self._grant()
-        self._conversation.watch(self)
+        self._conversation.watch()
         return pulled
 
     @property
@@ -109,11 +109,11 @@ class ChildSource:
         if self._isClosed:
             return
         if kind == frames.STREAM_END:
-            self._end = Batch([], isLast=True, error=failureFrom(body) if body else None)
+            self._end = Batch([], isLast=True, error=self._conversation.decoder.failure(body) if body else None)
         else:
             try:
-                items = pickle.loads(body)
-            except BaseException as error:  # unpickling runs anybody's code
+                items = self._conversation.decoder.value(body)
+            except BaseException as error:  # decoding runs anybody's code
                 wrong = ResultDecodeError(f"an item could not be unpickled: {said(error)}")
                 self._end = Batch([], error=Failure(wrong))
                 self._isClosed = True

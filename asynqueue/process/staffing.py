@@ -7,13 +7,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.interfaces import IConsumer
+from zope.interface import implementer
+
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IDelayedCall
+    from twisted.internet.interfaces import IDelayedCall, IProducer
 
     from asynqueue.process.worker import ProcessWorker
     from asynqueue.taskqueue import TaskQueue
 
 
+@implementer(IConsumer)
 class Staffing:
     """
     Attaches workers to a queue when more calls are under way than there are workers, and detaches those that there has
@@ -43,17 +47,28 @@ class Staffing:
         self._peak = 0
         self._look: IDelayedCall | None = None
 
-    def called(self, underWay: int) -> None:
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """
-        Take note of a call.
+        Be told the load.
+        """
 
-        @param underWay: How many calls are not settled.
+    def unregisterProducer(self) -> None:
+        """
+        Be told it no more.
+        """
+
+    def write(self, data: Any) -> None:
+        """
+        Take note of the load.
+
+        @param data: How many calls are not settled.
         """
         # Hot path, watched by `bench --only processes`.
+        underWay: int = data
         if underWay > self._peak:
             self._peak = underWay
         workers = len(self._queue)
-        if workers < underWay and workers < self._most:
+        if workers < underWay and workers < self._most and self._queue.isRunning():
             # Whether it can be started is told by the others, too, when their turn comes.
             self._queue.attachWorker(self._makeWorker()).addErrback(lambda failure: None)
             if self._look is None:

@@ -33,40 +33,37 @@ from itertools import count
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from asynqueue.callinfo import describeCall
-from asynqueue.errors import EncodeError, TimeLimitExceeded, WorkerError, WorkerStartError
+from asynqueue.errors import WorkerLost, WorkerStartError
 from asynqueue.interfaces import IStartedWorker
-from asynqueue.options import checkedCount, checkedTimeout
-from asynqueue.process import frames
+from asynqueue.options import DEFAULT_OPTIONS
+from asynqueue.process.childspec import childSpec
 from asynqueue.process.conversation import Conversation
-from asynqueue.process.encoding import encode, encodeStart, picklerOf
 from asynqueue.process.health import memoryOf
-from asynqueue.process.lineage import ChildSpec, Lineage
-from asynqueue.process.mainmodule import NAME, mainOf
-from asynqueue.process.variables import variableOf
+from asynqueue.process.lineage import Lineage
+from asynqueue.process.mainmodule import NAME
+from asynqueue.process.timelimits import TimeLimits
 from asynqueue.scheduling.window import Window
 from asynqueue.workers.lifecycle import Readiness, checkedSeriesList, checkUnattached
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IDelayedCall
-
     from asynqueue.tasks import Task
 
 #: How long, in seconds, a call that has been interrupted may go on before its child is ended.
 GRACE = 2.0
+
+#: How long, in seconds, a child may take to get ready.
+START_LIMIT = 10.0
 
 #: How long, in bytes, a pickled call or result may be.
 LIMIT = 64 << 20
 
 #: How much work, in seconds, a child may hold: one of its calls always waits for the next.
 TARGET = 0.004
-
-#: How long, in seconds, between two looks at what the child has begun with.
-LOOK = 0.005
 
 #: Of so many calls at most the times are kept.
 TIMES = 100_000
@@ -143,6 +140,7 @@ class ProcessWorker:
         contextVars: Sequence[str] = (),
         limit: int = LIMIT,
         grace: float = GRACE,
+        startLimit: float = START_LIMIT,
         maxTasks: int | None = None,
         maxMemory: int | None = None,
         maxGrowth: float | None = None,
@@ -164,6 +162,7 @@ class ProcessWorker:
             their own, such as C{"myprogram.requests.requestID"}.
         @param limit: How long, in bytes, a pickled call or result may be.
         @param grace: Seconds that a call that has been interrupted may go on before its child is ended.
+        @param startLimit: Seconds that a child may take to get ready, C{onStart} included.
         @param maxTasks: After how many calls a child is replaced.
         @param maxMemory: Above how much resident memory, in kilobytes, a child is replaced, between calls.
         @param maxGrowth: Above how many times the memory that it had after its first call it is replaced.
@@ -180,49 +179,29 @@ class ProcessWorker:
         self.raw = raw
         self.unfitness = ""
         self._reactor = reactor
-        self._grace = checkedTimeout(grace, "grace") or 0.0
-        checkedCount(limit, "limit")
-        checkedCount(maxTasks, "maxTasks")
-        checkedCount(maxMemory, "maxMemory")
-        checkedTimeout(maxAge, "maxAge")
-        if checkedTimeout(maxGrowth, "maxGrowth") is not None and not (maxGrowth or 0) > 1:
-            raise ValueError(f"maxGrowth must be more than 1, not {maxGrowth!r}")
-        dumps = picklerOf(pickler)
-        if isinstance(contextVars, str):
-            raise TypeError(f"contextVars must be a list of names, such as [{contextVars!r}], not {contextVars!r}")
-        variables = tuple(contextVars)
-        for name in variables:
-            variableOf(name)
-        if onStart is not None and not callable(onStart):
-            raise TypeError(f"onStart must be callable, and {onStart!r} is not")
-        starts = [] if onStart is None else [encodeStart(dumps, onStart, tuple(onStartArgs))]
         self._times: deque[tuple[float, float]] | None = deque(maxlen=TIMES) if callStats else None
-        self._spec = ChildSpec(
-            os.environ if environment is None else dict(environment),
-            {
-                "callStats": bool(callStats),
-                "starts": starts,
-                "main": mainOf(),
-                "module": f"asynqueue.process.{'reactorchild' if useReactor else 'child'}",
-            },
-            dumps,
-            limit,
-            variables,
-            maxTasks,
-            maxMemory,
-            maxGrowth,
-            maxAge,
-            bool(guard),
-            bool(useReactor),
-            self._grace,
+        self._spec = childSpec(
+            callStats=callStats,
+            useReactor=useReactor,
+            onStart=onStart,
+            onStartArgs=onStartArgs,
+            pickler=pickler,
+            environment=environment,
+            contextVars=contextVars,
+            limit=limit,
+            grace=grace,
+            startLimit=startLimit,
+            maxTasks=maxTasks,
+            maxMemory=maxMemory,
+            maxGrowth=maxGrowth,
+            maxAge=maxAge,
+            guard=guard,
         )
         self._numbers = count(1).__next__
         self._window = Window(TARGET)
         self._lineage: Lineage | None = None
         self._busySince: float | None = None
-        self._untold: dict[Task, None] = {}
-        self._look: IDelayedCall | None = None
-        self._timers: dict[Task, IDelayedCall] = {}
+        self._limits: TimeLimits | None = None
         self._readiness = Readiness()
         self._starts = Readiness()
         self._ends = Readiness()
@@ -254,10 +233,7 @@ class ProcessWorker:
         How many tasks the worker may hold.
         """
         # Hot path, watched by `bench --only processes`.
-        lineage = self._lineage
-        if lineage is None or lineage.current is None:
-            return 0
-        return min(lineage.current.capacity(self._window.size), len(lineage.current.held) + lineage.room)
+        return 0 if self._lineage is None else self._lineage.capacity(self._window.size)
 
     @property
     def tasks(self) -> list[Task]:
@@ -295,6 +271,17 @@ class ProcessWorker:
         """
         return succeed(self.times)
 
+    def stack(self) -> Deferred[str]:
+        """
+        Ask the present child where it is, also while it computes.
+
+        @return: Fires with the stack of its main thread as text. Errbacks with C{TimeoutError} when there is no reply
+            for 5 seconds, for C code does not let the interpreter go; with L{WorkerLost} if there is no child, or it
+            dies; and with C{NotImplementedError} for a child with a reactor.
+        """
+        current = self._current
+        return fail(WorkerLost(f"{self!r} has no child at the moment")) if current is None else current.stack()
+
     def describeRunning(self) -> str:
         """
         Return what the present child is running, as text.
@@ -329,6 +316,7 @@ class ProcessWorker:
         if self._lineage is None:
             self._lineage = Lineage(reactor, self._spec, self, self._numbers, self._times)
             self._lineages.add(self._lineage)
+            self._limits = TimeLimits(self._lineage, reactor, self._spec.grace)
         self._lineage.begin()
 
     def whenStarted(self) -> Deferred[None]:
@@ -383,90 +371,19 @@ class ProcessWorker:
             self._busySince = monotonic()
         current.accept(task)
         lineage.gaveCall()
-        if task.options.alone:
-            self._keepUpdate(lineage, task)
         options = task.options
+        if options is not DEFAULT_OPTIONS and options.lasting:
+            lineage.keepUpdate(task)
         if task.tellsStart or options.timeLimit is not None or options.softTimeLimit is not None:
-            self._untold[task] = None
-            if self._look is None:
-                self._look = self._reactor.callLater(LOOK, self._tellStarts)
-
-    def _keepUpdate(self, lineage: Lineage, task: Task) -> None:
-        """
-        Have the successors of a child run an update, too.
-        """
-        try:
-            lineage.updates.append(encode(self._spec.dumps, task, self._spec.variables, self._spec.limit))
-        except EncodeError:
-            # The update has failed with that.
-            return
-
-    def _tellStarts(self) -> None:
-        """
-        Report which of the tasks have been started, and begin to count their time.
-        """
-        self._look = None
-        untold = self._untold
-        begun = [] if self._lineage is None else self._lineage.begun()
-        for task in begun:
-            if task in untold:
-                del untold[task]
-                if task.options.softTimeLimit is not None:
-                    self._setTimer(task, task.options.softTimeLimit, self._softLimitReached)
-                elif task.options.timeLimit is not None:
-                    self._setTimer(task, task.options.timeLimit, self._limitReached)
-                if task.tellsStart:
-                    task.started()
-        held = set(self.tasks)
-        self._untold = {task: None for task in self._untold if task in held}
-        if self._untold and self._look is None:
-            self._look = self._reactor.callLater(LOOK, self._tellStarts)
+            assert self._limits is not None
+            self._limits.watch(task)
 
     def cancel(self, task: Task) -> None:
         """
         Interrupt a task, or never start it. If it goes on regardless, end its child.
         """
-        if self._interrupt(task, frames.CANCELLED):
-            self._setTimer(task, self._grace, self._endFor)
-
-    def _interrupt(self, task: Task, reason: int) -> bool:
-        conversation = None if self._lineage is None else self._lineage.conversationWith(task)
-        number = None if conversation is None else conversation.numberOf(task)
-        if conversation is None or number is None:
-            return False
-        conversation.interrupt(number, reason)
-        return True
-
-    def _endFor(self, task: Task) -> None:
-        self._kill(task, WorkerError(f"{_callOf(task)} did not end when it was interrupted"))
-
-    def _softLimitReached(self, task: Task) -> None:
-        limit, soft = task.options.timeLimit, task.options.softTimeLimit or 0.0
-        if self._interrupt(task, frames.SOFT_LIMIT) and limit is not None:
-            self._setTimer(task, max(limit - soft, 0.0), self._limitReached)
-
-    def _limitReached(self, task: Task) -> None:
-        self._kill(task, TimeLimitExceeded(f"{_callOf(task)} took longer than {task.options.timeLimit:g} s"))
-
-    def _kill(self, task: Task, error: WorkerError) -> None:
-        conversation = None if self._lineage is None else self._lineage.conversationWith(task)
-        number = None if conversation is None else conversation.numberOf(task)
-        if conversation is not None and number is not None:
-            conversation.kill(number, error)
-
-    def _setTimer(self, task: Task, seconds: float, func: Callable[[Task], object]) -> None:
-        self._stopTimer(task)
-
-        def elapsed() -> None:
-            del self._timers[task]
-            func(task)
-
-        self._timers[task] = self._reactor.callLater(seconds, elapsed)
-
-    def _stopTimer(self, task: Task) -> None:
-        timer = self._timers.pop(task, None)
-        if timer is not None:
-            timer.cancel()
+        if self._limits is not None:
+            self._limits.cancel(task)
 
     def recall(self) -> list[Task]:
         """
@@ -499,7 +416,7 @@ class ProcessWorker:
         if lineage is not None:
             for conversation in lineage.kill():
                 tasks.extend(conversation.abandon())
-        self._stopAllTimers()
+        self._closeLimits()
         self._readiness.ready()
         self._ends.ready()
         return tasks
@@ -513,13 +430,10 @@ class ProcessWorker:
             self._gone.ready()
         return gone
 
-    def _stopAllTimers(self) -> None:
-        for task in tuple(self._timers):
-            self._stopTimer(task)
-        look, self._look = self._look, None
-        self._untold.clear()
-        if look is not None:
-            look.cancel()
+    def _closeLimits(self) -> None:
+        limits, self._limits = self._limits, None
+        if limits is not None:
+            limits.close()
 
     # What the lineage tells
 
@@ -528,10 +442,8 @@ class ProcessWorker:
         Note the rate at which calls finish, and let those go on who wait for that.
         """
         # Hot path, watched by `bench --only processes`.
-        if self._timers:
-            held = set(self.tasks)
-            for task in [task for task in self._timers if task not in held]:
-                self._stopTimer(task)
+        if self._limits is not None:
+            self._limits.settled()
         if conversation is not self._current:
             return
         if number and self._busySince is not None:
@@ -577,7 +489,7 @@ class ProcessWorker:
         self._lineages.discard(lineage)
         if lineage is self._lineage:
             self._lineage = None
-            self._stopAllTimers()
+            self._closeLimits()
             self._ends.ready()
         if not self._lineages:
             self._gone.ready()
@@ -585,7 +497,3 @@ class ProcessWorker:
     def _tellAttendant(self) -> None:
         if self._attendant is not None:
             self._attendant()
-
-
-def _callOf(task: Task) -> str:
-    return f"call {task.ID}, {describeCall(*task.callTuple)},"

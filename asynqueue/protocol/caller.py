@@ -55,6 +55,13 @@ class Caller:
         """
         return self._lane.pending
 
+    @property
+    def sent(self) -> int:
+        """
+        How many bytes of calls have been sent.
+        """
+        return self._lane.sent
+
     def post(self, data: bytes) -> None:
         """
         Send records of calls, or parts of such.

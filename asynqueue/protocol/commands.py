@@ -1,11 +1,11 @@
 """
 The commands of AMP that the two ends of a connection send each other.
 
-Version 1. To the runner: L{Run}, L{Cancel}, L{Recall}, L{Pull} and L{Close}; from it: L{Ready} and L{Outcome}; either
-way: L{Credit}. None of them is answered: what comes of a call is pushed, many outcomes in a box, when it is there, and
-a box that is not understood ends the connection.
+Version 1. To the runner: L{Run}, L{Cancel}, L{Recall}, L{Pull} and L{Close}; from it: L{Ready}, L{Outcome} and, between
+machines, L{GoAway}; either way: L{Credit}. None of them is answered: what comes of a call is pushed, many outcomes in a
+box, when it is there, and a box that is not understood ends the connection.
 
-To come with connections to other machines: hello with versions and limits, ping, go-away.
+Between machines, L{Hello} comes first, and L{Ping} either way at any time after it. These two are answered.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from typing import Any, ClassVar
 
 from twisted.protocols import amp
 
-#: The version of what is defined here.
-VERSION = 1
+from asynqueue.errors import NotAuthorized
+
+#: The version of what is defined here, and the oldest one that is understood.
+VERSION = OLDEST = 1
 
 #: How many pieces a box may have.
 PIECES = 16
@@ -134,3 +136,46 @@ class Ready(Pushed):
     """
 
     commandName = b"ready"
+
+
+class Hello(amp.Command):
+    """
+    What the end that sends calls says of itself, and is told of the other one.
+
+    C{oldest} and C{newest} are the versions of this vocabulary that it understands, C{node} is what it calls itself,
+    and C{limit} how long, in bytes, a result may be. The answer has the C{version} that is spoken, which is 0 if there
+    is none that both understand; what the other end calls itself; how values are written as bytes (C{serializer}); how
+    many calls can be at work at once (C{capacity}), and how long, in bytes, one may be.
+    """
+
+    commandName = b"hello"
+    errors: ClassVar[dict[type[Exception], bytes]] = {NotAuthorized: b"not-authorized"}
+    arguments: ClassVar[list[tuple[bytes, amp.Argument]]] = [
+        (b"oldest", amp.Integer()),
+        (b"newest", amp.Integer()),
+        (b"node", amp.Unicode()),
+        (b"limit", amp.Integer()),
+    ]
+    response: ClassVar[list[tuple[bytes, amp.Argument]]] = [
+        (b"version", amp.Integer()),
+        (b"node", amp.Unicode()),
+        (b"serializer", amp.Unicode()),
+        (b"capacity", amp.Integer()),
+        (b"limit", amp.Integer()),
+    ]
+
+
+class Ping(amp.Command):
+    """
+    Tell that you are there.
+    """
+
+    commandName = b"ping"
+
+
+class GoAway(Pushed):
+    """
+    Send no more calls: the runner ends when those that it has begun with are done. It gives back the others.
+    """
+
+    commandName = b"go-away"

@@ -33,9 +33,10 @@ class Outgoing:
     Cuts what is to be sent into boxes, as far as there is credit.
 
     @ivar pending: How many bytes wait for credit.
+    @ivar sent: How many bytes have been sent.
     """
 
-    __slots__ = ("_parts", "_room", "_send", "_sending", "pending")
+    __slots__ = ("_parts", "_room", "_send", "_sending", "pending", "sent")
 
     def __init__(self, send: Callable[[list[Piece]], object]) -> None:
         """
@@ -46,6 +47,7 @@ class Outgoing:
         self._parts: deque[Piece] = deque()
         self._sending = False
         self.pending = 0
+        self.sent = 0
 
     def post(self, data: Piece) -> None:
         """
@@ -55,6 +57,7 @@ class Outgoing:
         size = len(data)
         if size <= PIECE and not self._parts and self._room > 0:
             self._room -= size
+            self.sent += size
             self._send([data])
             return
         self._parts.append(data)
@@ -77,6 +80,7 @@ class Outgoing:
                 pieces = self._cut()
                 size = sum(map(len, pieces))
                 self._room -= size
+                self.sent += size
                 self.pending -= size
                 self._send(pieces)
         finally:

@@ -45,12 +45,10 @@ BEGUN = 43
 #: The call has been cancelled, or has never been begun with for that reason.
 CANCELLED = 44
 
-# Flags of a call
+# The flag of a call
 
 #: An iterator is a result like any other.
 RAW = 1
-#: Something in it is of the caller's main module.
-MAIN = 2
 
 # What a call is interrupted for
 

@@ -93,7 +93,7 @@ class Encoding(Protocol):
         Decode a call.
         """
 
-    def result(self, value: Any) -> bytes:
+    def result(self, call: Call, value: Any) -> bytes:
         """
         Encode the result of a call.
         """
@@ -116,16 +116,17 @@ class Running:
     """
     A call that goes on: until its Deferred fires, and if that is with an iterator, until its first item is there.
 
+    @ivar call: The call.
     @ivar isLate: Whether it has been interrupted since it takes longer than its soft limit.
     """
 
-    __slots__ = ("_call", "_deferred", "_stream", "began", "flags", "isLate")
+    __slots__ = ("_deferred", "_stream", "began", "call", "flags", "isLate")
 
     def __init__(self, call: Call, flags: int, began: float) -> None:
         self.flags = flags
         self.began = began
         self.isLate = False
-        self._call = call
+        self.call = call
         self._deferred: Deferred[Any] | None = None
         self._stream: RunnerStream | None = None
 
@@ -134,7 +135,7 @@ class Running:
         """
         Where it runs.
         """
-        return self._call.context
+        return self.call.context
 
     def waitFor(self, deferred: Deferred[Any]) -> Deferred[Any]:
         """
@@ -159,7 +160,7 @@ class Running:
         if reason == records.SOFT_LIMIT:
             self.isLate = True
         else:
-            self._call.cancelled = True
+            self.call.cancelled = True
         if self._deferred is not None:
             cancelQuietly(self._deferred)
         elif self._stream is not None:
@@ -180,14 +181,14 @@ class Runner:
         encoding: Encoding,
         clock: IReactorTime,
         limit: int,
-        most: int = MOST,
+        most: Callable[[], int] = lambda: MOST,
         isTimed: bool = False,
         onBegin: Callable[[int], object] = id,
     ) -> None:
         """
         @param send: Sends a command of L{asynqueue.protocol.commands}, which comes first, with its arguments.
         @param limit: How long, in bytes, a call, a result or an item may be.
-        @param most: How many calls may go on at once.
+        @param most: Returns how many calls may go on at once, at the moment.
         @param isTimed: Whether the seconds that each call takes are sent, too.
         @param onBegin: Called with the number of each call before it is begun with.
         """
@@ -305,7 +306,7 @@ class Runner:
         running = self._running
         until = monotonic() + TURN
         try:
-            while calls and len(running) < self._most:
+            while calls and len(running) < self._most():
                 self._begin(*calls.popleft())
                 if monotonic() > until:
                     break
@@ -314,8 +315,42 @@ class Runner:
         self._flush()
         self._workLater()
 
+    def goOn(self) -> None:
+        """
+        Begin with more calls, for more may go on at once.
+        """
+        self._workLater()
+
+    def giveBack(self) -> None:
+        """
+        Give back all calls that have not been begun with.
+        """
+        if self._calls:
+            self.recall(self._calls[-1][0])
+
+    @property
+    def running(self) -> int:
+        """
+        How many calls go on.
+        """
+        return len(self._running)
+
+    @property
+    def isIdle(self) -> bool:
+        """
+        Whether there is neither a call nor a stream.
+        """
+        return not (self._calls or self._running or self._streams)
+
+    @property
+    def size(self) -> int:
+        """
+        How many calls there are that have no outcome.
+        """
+        return len(self._calls) + len(self._running)
+
     def _workLater(self) -> None:
-        if self._calls and self._turn is None and len(self._running) < self._most and not self._isStopped:
+        if self._calls and self._turn is None and len(self._running) < self._most() and not self._isStopped:
             self._turn = self._clock.callLater(0, self._workOn)
 
     def _workOn(self) -> None:
@@ -352,7 +387,7 @@ class Runner:
             else:
                 self._arrived(result, number, running)
         else:
-            self._finished(number, began, result)
+            self._finished(number, call, began, result)
 
     def _arrived(self, result: Any, number: int, running: Running) -> None:
         """
@@ -366,11 +401,11 @@ class Runner:
         del self._running[number]
         if running.isLate and isinstance(result, Failure) and result.check(CancelledError):
             result = Failure(SoftTimeLimitExceeded("the call takes longer than its soft time limit"))
-        self._finished(number, running.began, result)
+        self._finished(number, running.call, running.began, result)
         if not self._isWorking:
             self._workLater()
 
-    def _finished(self, number: int, began: float, result: Any) -> None:
+    def _finished(self, number: int, call: Call, began: float, result: Any) -> None:
         # Hot path, watched by `bench --only processes`.
         if self._isTimed:
             self._tell(records.TOOK, number, SECONDS.pack(perf_counter() - began))
@@ -387,7 +422,7 @@ class Runner:
             result.begin()
         else:
             try:
-                self._tell(records.RESULT, number, self._bounded(self._encoding.result(result)))
+                self._tell(records.RESULT, number, self._bounded(self._encoding.result(call, result)))
             except BaseException as error:  # encoding may run anybody's code
                 self._failed(number, error, "result")
 

@@ -324,6 +324,16 @@ class Backlog:
         self.offer(seat)
         return None
 
+    def isOffered(self) -> bool:
+        """
+        Tell whether there is a seat that something could be served to.
+        """
+        # Hot path, watched by `bench --only reactor`: any() takes three times as long.
+        for group in self._groups:  # noqa: SIM110
+            if group.idle or group.roomy or group.pinning:
+                return True
+        return False
+
     def match(self) -> tuple[Seat, Queueable] | None:
         """
         Take the best item that can be served now out of its lane, and choose the seat for it.

@@ -1,0 +1,52 @@
+"""
+The command C{asynqueue}: finds the subcommand, runs it, and says what went wrong in one line.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+from asynqueue.cli import keys
+from asynqueue.cli.terminal import CommandError, Terminal
+from asynqueue.errors import AsynQueueError
+
+#: The exit code of a command that could not do what it was asked for. Wrong arguments have argparse's own, 2.
+FAILED = 1
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """
+    Return the parser of all arguments.
+    """
+    parser = argparse.ArgumentParser(prog="asynqueue", description="Queues of calls, and workers on other machines.")
+    parser.add_argument("--version", action="version", version=f"asynqueue {_version()}")
+    subcommands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    keys.add_parser(subcommands)
+    return parser
+
+
+def _version() -> str:
+    try:
+        return version("asynqueue")
+    except PackageNotFoundError:
+        return "of a checkout that is not installed"
+
+
+def main(arguments: Sequence[str] | None = None, terminal: Terminal | None = None) -> int:
+    """
+    Run the command.
+
+    @param arguments: Those after its name, instead of those of the process.
+    @param terminal: Where its output goes, instead of those of the process.
+    @return: The exit code.
+    """
+    terminal = Terminal() if terminal is None else terminal
+    parsed = build_parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace, Terminal], int] = parsed.run
+    try:
+        return run(parsed, terminal)
+    except (AsynQueueError, CommandError, ImportError, OSError, ValueError) as error:
+        terminal.errors.write(f"asynqueue: {error}\n")
+        return FAILED

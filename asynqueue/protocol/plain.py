@@ -1,0 +1,282 @@
+"""
+Values as plain data: what may travel between machines that do not trust each other with code.
+
+These travel: C{None}, booleans, whole numbers of any size, floating-point numbers, text, bytes, lists, tuples, sets,
+dictionaries with such keys and values, dates and times, and instances of the dataclasses that both ends have
+registered. Nothing else does, and nothing is converted in passing: what arrives equals what was sent, and is of the
+same type.
+
+The bytes are JSON and, after it, what the JSON stands for but cannot hold::
+
+    4 bytes     the length of the JSON, little-endian
+    JSON        in it, whatever JSON has no form for is an object with one key that begins with a tilde
+    buffers     the bytes objects, one after the other; the JSON has their lengths
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta
+from struct import Struct
+from typing import Any
+
+#: How deeply values may be nested.
+DEPTH = 32
+
+#: How many values one may consist of.
+ITEMS = 1_000_000
+
+_LENGTH = Struct("<I")
+
+#: Whole numbers beyond this are not written in decimal digits, which takes time that grows with their square.
+_DECIMAL = 1 << 63
+
+_classes: dict[str, type] = {}
+_names: dict[type, str] = {}
+
+
+def registerClass(cls: type, name: str | None = None) -> type:
+    """
+    Let instances of a dataclass travel. To be done at both ends, and of use as a decorator.
+
+    @param name: What it is called on the way; by default as it is called itself.
+    @return: The class.
+    @raise TypeError: It is no dataclass.
+    @raise ValueError: There is another class of that name.
+    """
+    if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
+        raise TypeError(f"only a dataclass can be registered, and {cls!r} is none")
+    short = cls.__name__ if name is None else name
+    if _classes.setdefault(short, cls) is not cls:
+        raise ValueError(f"there is a class registered as {short!r} already, {_classes[short]!r}: pass another name")
+    _names[cls] = short
+    return cls
+
+
+class NotPlain(TypeError):
+    """
+    There is something in a value that is no plain data.
+
+    @ivar place: Where: C{"[1]['lock']"}; empty if it is the value itself.
+    @ivar what: What it is.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.place = ""
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.what}" if self.place else self.what
+
+
+def dumps(value: Any) -> bytes:
+    """
+    Return a value as bytes.
+
+    @raise NotPlain: There is something in it that is no plain data; the message says where.
+    @raise ValueError: It is nested too deeply, or consists of too many values.
+    """
+    packer = _Packer()
+    tree = packer.packed(value, DEPTH)
+    text = json.dumps(tree, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    return b"".join([_LENGTH.pack(len(text)), text, *packer.buffers])
+
+
+def loads(body: bytes) -> Any:
+    """
+    Return the value of which there are the bytes.
+
+    @raise ValueError: They are no such, or the value is nested too deeply, or consists of too many.
+    """
+    try:
+        (length,) = _LENGTH.unpack_from(body)
+        text = body[_LENGTH.size : _LENGTH.size + length]
+        if len(text) != length:
+            raise ValueError("it is cut off")
+        # As many brackets and commas as are allowed are harmless, wherever they stand.
+        if text.count(b"[") + text.count(b"{") > DEPTH or text.count(b",") >= ITEMS:
+            _checkSize(text)
+        unpacker = _Unpacker(memoryview(body)[_LENGTH.size + length :])
+        value = json.loads(text.decode("utf-8", "surrogatepass"), object_hook=unpacker.unpacked)
+        unpacker.checkEnd()
+    except Exception as error:  # whoever has sent it may have meant ill: whatever goes wrong has one outcome
+        raise ValueError(f"this is no plain data: {error}") from error
+    return value
+
+
+class _Packer:
+    """
+    Makes what JSON can hold of values.
+    """
+
+    def __init__(self) -> None:
+        self.buffers: list[bytes] = []
+        self._left = ITEMS
+
+    def packed(self, value: Any, depth: int) -> Any:
+        kind = type(value)
+        if kind is str or kind is bool or value is None or kind is float:
+            return value
+        if kind is int:
+            return value if -_DECIMAL < value < _DECIMAL else {"~i": hex(value)}
+        if depth <= 0:
+            raise ValueError(f"it is nested more than {DEPTH} deep")
+        if kind is list:
+            return self._all(value, depth)
+        if kind is dict:
+            return self._dict(value, depth)
+        if kind is bytes or kind is bytearray:
+            self.buffers.append(value)
+            return {"~b" if kind is bytes else "~a": len(value)}
+        pack = _PACKERS.get(kind)
+        if pack is not None:
+            return pack(self, value, depth)
+        name = _names.get(kind)
+        if name is None:
+            raise NotPlain(f"an instance of {kind.__module__}.{kind.__qualname__} is no plain data")
+        fields = [self._at(f".{each.name}", getattr(value, each.name), depth) for each in dataclasses.fields(value)]
+        return {"~c": [name, fields]}
+
+    def _at(self, place: str, value: Any, depth: int) -> Any:
+        try:
+            return self.packed(value, depth - 1)
+        except NotPlain as error:
+            error.place = place + error.place
+            raise
+
+    def _all(self, values: Any, depth: int) -> list[Any]:
+        self._left -= len(values)
+        if self._left < 0:
+            raise ValueError(f"it consists of more than {ITEMS} values")
+        return [self._at(f"[{place}]", value, depth) for place, value in enumerate(values)]
+
+    def _dict(self, value: dict[Any, Any], depth: int) -> dict[str, Any]:
+        self._left -= len(value)
+        if self._left < 0:
+            raise ValueError(f"it consists of more than {ITEMS} values")
+        if all(type(key) is str and not key.startswith("~") for key in value):
+            return {key: self._at(f"[{key!r}]", each, depth) for key, each in value.items()}
+        return {
+            "~m": [
+                [self._at(" as a key", key, depth - 1), self._at(f"[{key!r:.50}]", each, depth - 1)]
+                for key, each in value.items()
+            ]
+        }
+
+
+_PACKERS: dict[type, Callable[[_Packer, Any, int], Any]] = {
+    tuple: lambda packer, value, depth: {"~t": packer._all(value, depth)},
+    set: lambda packer, value, depth: {"~s": packer._all(list(value), depth)},
+    frozenset: lambda packer, value, depth: {"~f": packer._all(list(value), depth)},
+    datetime: lambda packer, value, depth: {"~d": _withoutNames(value).isoformat()},
+    date: lambda packer, value, depth: {"~D": value.isoformat()},
+    time: lambda packer, value, depth: {"~T": value.isoformat()},
+    timedelta: lambda packer, value, depth: {"~l": [value.days, value.seconds, value.microseconds]},
+}
+
+
+def _withoutNames(value: datetime) -> datetime:
+    if value.tzinfo is not None and value.utcoffset() is None:
+        raise NotPlain("a datetime whose time zone has no offset is no plain data")
+    return value
+
+
+class _Unpacker:
+    """
+    Makes values of what JSON has held.
+    """
+
+    def __init__(self, buffers: memoryview) -> None:
+        self._buffers = buffers
+        self._place = 0
+
+    def unpacked(self, found: dict[str, Any]) -> Any:
+        if len(found) != 1:
+            return found
+        [(key, content)] = found.items()
+        if key == "~b":
+            return bytes(self._buffer(content))
+        if key == "~a":
+            return bytearray(self._buffer(content))
+        if not key.startswith("~"):
+            return found
+        return _UNPACKERS[key](content)
+
+    def _buffer(self, length: int) -> memoryview:
+        end = self._place + length
+        if type(length) is not int or not self._place <= end <= len(self._buffers):
+            raise ValueError("bytes are missing")
+        buffer = self._buffers[self._place : end]
+        self._place = end
+        return buffer
+
+    def checkEnd(self) -> None:
+        if self._place != len(self._buffers):
+            raise ValueError("there are bytes that belong to nothing")
+
+
+def _instance(content: list[Any]) -> Any:
+    name, values = content
+    cls = _classes.get(name)
+    if cls is None:
+        raise ValueError(f"no class is registered as {name!r:.100}")
+    fields = dataclasses.fields(cls)
+    if len(fields) != len(values):
+        raise ValueError(f"an instance of {name} has {len(fields)} fields, not {len(values)}")
+    # As pickling would: without __init__, which may do anything.
+    instance: Any = object.__new__(cls)
+    for field, value in zip(fields, values, strict=True):
+        object.__setattr__(instance, field.name, value)
+    return instance
+
+
+def _list(content: Any) -> list[Any]:
+    if type(content) is not list:
+        raise ValueError(f"a list should be where {content!r:.100} is")
+    return content
+
+
+def _text(content: Any) -> str:
+    if type(content) is not str:
+        raise ValueError(f"text should be where {content!r:.100} is")
+    return content
+
+
+_UNPACKERS: dict[str, Callable[[Any], Any]] = {
+    "~i": lambda content: int(_text(content), 16),
+    "~t": lambda content: tuple(_list(content)),
+    "~s": lambda content: set(_list(content)),
+    "~f": lambda content: frozenset(_list(content)),
+    "~m": lambda content: {key: value for key, value in map(_list, _list(content))},  # noqa: C416 -- pairs are checked
+    "~d": lambda content: datetime.fromisoformat(_text(content)),
+    "~D": lambda content: date.fromisoformat(_text(content)),
+    "~T": lambda content: time.fromisoformat(_text(content)),
+    "~l": lambda content: timedelta(*_list(content)),
+    "~c": lambda content: _instance(_list(content)),
+}
+
+#: What is text in JSON, whose brackets and commas do not count.
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
+
+_BRACKETS = re.compile(rb"[\[\]{}]")
+
+
+def _checkSize(text: bytes) -> None:
+    """
+    Count how deep JSON is nested, and of how many values it consists.
+
+    @raise ValueError: It is too much.
+    """
+    bare = _STRINGS.sub(b"", text)
+    # What is ours takes two levels where there was one, or three, and up to three commas where there was one.
+    if bare.count(b",") >= 3 * ITEMS:
+        raise ValueError(f"it consists of more than {ITEMS} values")
+    depth = 0
+    for match in _BRACKETS.finditer(bare):
+        depth += 1 if match[0] in b"[{" else -1
+        if depth > 3 * DEPTH + 1:
+            raise ValueError(f"it is nested more than {DEPTH} deep")

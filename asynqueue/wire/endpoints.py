@@ -1,0 +1,183 @@
+"""
+Endpoints from descriptions: those that are secure, and none else unless a switch says so.
+
+Secure are C{unix:}, C{aqtls:}, C{aqtoken:} and C{aq://} URLs. What they accept, they hand to the protocol with a
+transport that provides L{asynqueue.wire.transports.IIdentifiedTransport}, whose C{identity} says who is at the other
+end.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from ipaddress import IPv6Address, ip_address
+from typing import Any
+
+from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint, IStreamServerEndpoint
+
+from asynqueue.errors import AuthError, InsecureTransport
+from asynqueue.wire.descriptions import Description, described
+from asynqueue.wire.fingerprints import SCHEME, ServerURL
+from asynqueue.wire.guarded import GuardedClientEndpoint, GuardedServerEndpoint
+from asynqueue.wire.identity import rolesFrom
+from asynqueue.wire.judges import OpenJudge
+from asynqueue.wire.keys import Keys
+from asynqueue.wire.kinds import (
+    TLS_KIND,
+    TOKEN_KIND,
+    UNIX_KIND,
+    ClientSettings,
+    ServerSettings,
+    certifiedClient,
+    keysFor,
+    tlsClient,
+    tlsServer,
+    tokenClient,
+    tokenServer,
+    unixClient,
+    unixServer,
+)
+from asynqueue.wire.limits import Limits
+from asynqueue.wire.switches import switches
+
+_SERVERS = {UNIX_KIND: unixServer, TLS_KIND: tlsServer, TOKEN_KIND: tokenServer}
+_CLIENTS = {UNIX_KIND: unixClient, TLS_KIND: tlsClient, TOKEN_KIND: tokenClient}
+
+#: What is secured by TLS of some kind, though not by ours.
+_OTHER_TLS = frozenset({"ssl", "tls"})
+
+
+def serverEndpoint(
+    reactor: Any,
+    description: str,
+    *,
+    keys: Keys | None = None,
+    limits: Limits | None = None,
+    onRefused: Callable[[AuthError], object] | None = None,
+    insecure_plaintext: bool = False,
+    insecure_root: bool = False,
+    plaintextRoles: Iterable[str] = ("submit",),
+) -> IStreamServerEndpoint:
+    """
+    Return the endpoint for a server that a description means.
+
+    @param description: C{"unix:PATH"}, C{"aqtls:PORT:interface=ADDRESS"} or C{"aqtoken:PORT:token=FILE"}; with
+        C{insecure_plaintext}, any of Twisted's, such as C{"tcp:PORT:interface=ADDRESS"}.
+    @param keys: This node's; otherwise those in the folder that the description names, or in the usual one.
+    @param limits: How many connections there may be, and of what kind.
+    @param onRefused: Is told, with an L{AuthError}, of each client that was refused or has refused this server.
+    @param insecure_plaintext: Whether it may be none of the secure kinds, though not on all addresses without TLS.
+    @param insecure_root: Whether a process of root may listen.
+    @param plaintextRoles: The roles of whoever connects, to an endpoint that is none of the secure kinds.
+    @raise InsecureTransport: It would let others in.
+    @raise ValueError: The description is wrong.
+    @raise KeysError: There are no keys, or they cannot be used.
+    @raise ImportError: It needs the extra C{asynqueue[tls]}, which is not installed.
+    """
+    parts = described(description)
+    isRoot = hasattr(os, "geteuid") and os.geteuid() == 0
+    if isRoot and not insecure_root:
+        raise InsecureTransport(
+            f"a process of root would listen on {description!r}: run it as a user of its own, or pass"
+            " insecure_root=True"
+        )
+    settings = ServerSettings(keys, limits, onRefused)
+    if parts.kind in _SERVERS:
+        endpoint = _SERVERS[parts.kind](reactor, parts, settings)
+    elif parts.kind == SCHEME:
+        parts.wrong(f"names a server to connect to; listen with {TLS_KIND}:PORT:interface=ADDRESS")
+    else:
+        _checkPlaintext(parts, insecure_plaintext)
+        endpoint = _plaintextServer(reactor, parts, settings, rolesFrom(plaintextRoles, "plaintextRoles"))
+    if isRoot:
+        switches.use("insecure_root", description)
+    return endpoint
+
+
+def clientEndpoint(
+    reactor: Any,
+    description: str,
+    *,
+    keys: Keys | None = None,
+    timeout: float = 30.0,
+    limits: Limits | None = None,
+    insecure_plaintext: bool = False,
+) -> IStreamClientEndpoint:
+    """
+    Return the endpoint for a client that a description means.
+
+    @param description: C{"unix:PATH"}, C{"aqtls:HOST:PORT:node=NAME"}, C{"aqtls:HOST:PORT:fingerprint=DIGITS"},
+        C{"aq://FINGERPRINT@HOST:PORT"} or C{"aqtoken:HOST:PORT:token=FILE"}; with C{insecure_plaintext}, any of
+        Twisted's, such as C{"tcp:HOST:PORT"}.
+    @param keys: This node's; otherwise those in the folder that the description names, or in the usual one.
+    @param timeout: How long making a connection may take, in seconds, unless the description says it.
+    @param limits: How long it may take, and how much the server may send, before each end knows the other.
+    @param insecure_plaintext: Whether it may be none of the secure kinds.
+    @raise InsecureTransport: It would trust others.
+    @raise ValueError: The description is wrong.
+    @raise KeysError: There are no keys, or they cannot be used.
+    @raise ImportError: It needs the extra C{asynqueue[tls]}, which is not installed.
+    """
+    settings = ClientSettings(keys, limits, timeout)
+    if isinstance(description, str) and description.lower().startswith(f"{SCHEME}://"):
+        url = ServerURL.fromText(description)
+        ownKeys = keysFor(None, keys)
+        return certifiedClient(reactor, url.host, url.port, ownKeys, settings, timeout, fingerprint=url.fingerprint)
+    parts = described(description)
+    if parts.kind in _CLIENTS:
+        return _CLIENTS[parts.kind](reactor, parts, settings)
+    _checkPlaintext(parts, insecure_plaintext)
+    from twisted.internet.endpoints import clientFromString
+
+    inner = clientFromString(reactor, description)
+    switches.use("insecure_plaintext", description)
+    return GuardedClientEndpoint(reactor, lambda: inner, OpenJudge(["worker"]), None, limits)
+
+
+def _checkPlaintext(parts: Description, isPermitted: bool) -> None:
+    if not isPermitted:
+        raise InsecureTransport(
+            f"{parts.text!r} is none of the secure kinds, which are {UNIX_KIND}:, {TLS_KIND}:, {TOKEN_KIND}: and, for"
+            f" clients, {SCHEME}:// (everything else can be read, changed or used by others, also on this host); to use"
+            " it all the same, pass insecure_plaintext=True"
+        )
+
+
+def _plaintextServer(
+    reactor: Any, parts: Description, settings: ServerSettings, roles: frozenset[str]
+) -> IStreamServerEndpoint:
+    from twisted.internet.endpoints import serverFromString
+
+    if parts.kind in ("tcp", "tcp6") and _isEverywhere(parts.keywords.get("interface", "")):
+        _listensEverywhere(parts)
+
+    def check(port: IListeningPort) -> None:
+        # There are kinds that are wrapped around others, or take up a port that somebody else has opened.
+        host = getattr(port.getHost(), "host", None)
+        if parts.kind not in _OTHER_TLS and isinstance(host, str) and _isEverywhere(host):
+            _listensEverywhere(parts)
+
+    inner = serverFromString(reactor, parts.text)
+    switches.use("insecure_plaintext", parts.text)
+    return GuardedServerEndpoint(
+        reactor, inner, OpenJudge(roles), None, settings.limits, settings.onRefused, onListening=check
+    )
+
+
+def _isEverywhere(interface: str) -> bool:
+    """
+    Tell whether an address means all addresses of a host. A name does not.
+    """
+    try:
+        address = ip_address(interface.strip() or "0.0.0.0")
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return address.is_unspecified or (mapped is not None and mapped.is_unspecified)
+
+
+def _listensEverywhere(parts: Description) -> None:
+    raise InsecureTransport(
+        f"{parts.text!r} would listen on all addresses without TLS, which no switch permits: name one, as in"
+        f" {parts.kind}:PORT:interface=127.0.0.1, or use {TLS_KIND}:"
+    )

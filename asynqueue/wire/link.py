@@ -1,0 +1,294 @@
+"""
+A connection, as the worker sees it that sends calls.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from attrs import evolve, frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, connectionDone
+from twisted.python.failure import Failure
+
+from asynqueue.errors import VersionMismatch, WorkerError
+from asynqueue.process import frames
+from asynqueue.process.childprocess import Life
+from asynqueue.process.reactorconversation import ReactorConversation
+from asynqueue.protocol import commands
+from asynqueue.protocol.caller import Caller, CallerEnd
+from asynqueue.wire.hardened import HardenedAMP
+from asynqueue.wire.heartbeat import Heartbeat
+from asynqueue.wire.peers import Peer, authorizeRunner
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from twisted.internet.interfaces import IAddress, IReactorTime
+
+    from asynqueue.tasks import Task
+
+#: How long, in seconds, a node may take to answer a hello.
+HELLO_TIME = 5.0
+
+
+@frozen
+class Severance:
+    """
+    How a connection has come to its end.
+
+    @ivar begun: The number of the last call that may have been begun with.
+    @ivar why: Why it was, as the end of a sentence.
+    """
+
+    begun: int
+    why: str
+    lastLines: Sequence[str] = ()
+
+    #: Whose end it was, for messages about a call.
+    subject: ClassVar[str] = "its connection"
+
+    def describe(self) -> str:
+        """
+        Return a text such as C{"was lost: the connection was closed"}.
+        """
+        return f"was lost: {self.why}"
+
+
+class Link(CallerEnd, HardenedAMP):
+    """
+    Sends calls to a node. For a conversation, it is what a child process is.
+
+    @ivar caller: Has the lanes.
+    @ivar peer: The node, once it has answered the hello.
+    @ivar places: How many calls it can be at work at, at once.
+    @ivar callLimit: How long, in bytes, a call may be.
+    @ivar isLeaving: Whether the node takes no more calls.
+    @ivar onRecords: Called with each list of records that has come.
+    @ivar onDeath: Called once with the L{Severance}.
+    @ivar onLeaving: Called when the node says that it takes no more calls.
+    """
+
+    #: What a conversation asks a child for, and a node has not.
+    begun = 0
+    reported = 0
+    life = Life.READY
+
+    def __init__(self, clock: IReactorTime, limit: int) -> None:
+        """
+        @param limit: How long, in bytes, a result may be.
+        """
+        HardenedAMP.__init__(self, clock)
+        self.caller = Caller(self.push, limit)
+        self.peer: Peer | None = None
+        self.places = 1
+        self.callLimit = 0
+        self.isLeaving = False
+        self.onRecords: Callable[[list[tuple[int, int, int, bytes]]], object] = len
+        self.onDeath: Callable[[Severance], object] = id
+        self.onLeaving: Callable[[], object] = int
+        self._limit = limit
+        self._heartbeat = Heartbeat(self)
+
+    @property
+    def pid(self) -> str:
+        """
+        What log entries call the node.
+        """
+        return "?" if self.peer is None else self.peer.identity.name
+
+    async def hello(self) -> None:
+        """
+        Say hello.
+
+        @raise VersionMismatch: There is no version that both ends understand.
+        @raise NotAuthorized: One of the ends is not trusted with its part.
+        @raise TimeoutError: The node does not answer.
+        """
+        said: Deferred[dict[str, Any]] = self.callRemote(
+            commands.Hello,
+            oldest=commands.OLDEST,
+            newest=commands.VERSION,
+            node=f"{socket.gethostname()}:{os.getpid()}"[:64],
+            limit=self._limit,
+        )
+        answer = await said.addTimeout(HELLO_TIME, self.clock)
+        if not commands.OLDEST <= answer["version"] <= commands.VERSION:
+            raise VersionMismatch(
+                f"the node {answer['node']!r:.100} understands none of the versions {commands.OLDEST} to"
+                f" {commands.VERSION} of the protocol: one of the two has an asynqueue that is too old"
+            )
+        self.peer = authorizeRunner(self.transport.identity, answer["serializer"])
+        self.places = max(1, min(answer["capacity"], 1 << 16))
+        self.callLimit = max(1, answer["limit"])
+        self.trust()
+        self._heartbeat.start()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        Tell that the connection is no more.
+        """
+        super().connectionLost(reason)
+        self._heartbeat.stop()
+        why = f"its peer {self.why}" if self.why else reason.getErrorMessage().rstrip(".")
+        self.life = Life.GONE
+        self.onDeath(Severance(0, why))
+
+    @commands.Outcome.responder
+    def _outcome(self, records: list[bytes]) -> dict[str, Any]:
+        # Hot path, watched by `bench --only wire`.
+        self.caller.received(records)
+        return {}
+
+    @commands.GoAway.responder
+    def _goAway(self) -> dict[str, Any]:
+        self.isLeaving = True
+        self.onLeaving()
+        return {}
+
+    @commands.Ping.responder
+    def _ping(self) -> dict[str, Any]:
+        return {}
+
+    # As a child
+
+    def begin(self) -> None:
+        """
+        Hand on what comes from now on.
+        """
+        self.caller.onRecords = lambda records: self.onRecords(records)
+
+    def send(self, data: bytes) -> None:
+        """
+        Send records of calls.
+        """
+        # Hot path, watched by `bench --only wire`.
+        self.caller.post(data)
+
+    def control(self, kind: int, number: int, flags: int = 0) -> None:
+        """
+        Recall calls or cancel one.
+        """
+        if kind == frames.RECALL:
+            self.caller.recall(number)
+        elif kind == frames.INTERRUPT:
+            self.caller.cancel(number, flags)
+
+    def pull(self, number: int, count: int) -> None:
+        """
+        Have so many items more of a stream sent.
+        """
+        self.caller.pull(number, count)
+
+    def closeStream(self, number: int) -> None:
+        """
+        Have an iterator closed.
+        """
+        self.caller.close(number)
+
+    def kill(self, verdict: str = "") -> None:
+        """
+        End the connection at once.
+        """
+        self.abort(verdict)
+
+
+class WireConversation(ReactorConversation):
+    """
+    Sends calls to a node, and reports their outcomes.
+    """
+
+    child: Any
+
+    def __init__(self, child: Link, *args: Any) -> None:
+        """
+        @param args: Those of L{asynqueue.process.conversation.Conversation}.
+        """
+        super().__init__(child, *args)  # type: ignore[arg-type]
+        self._produced = 0
+        self._ends: deque[tuple[int, int]] = deque()
+        self._sentTo = 0
+
+    def accept(self, task: Task) -> None:
+        """
+        Send a call. If it cannot travel, that is its outcome.
+        """
+        # Hot path, watched by `bench --only wire`.
+        super().accept(task)
+        if self.held:
+            self._ends.append((next(reversed(self.held)), self._produced))
+            self._lookWhatWasSent()
+
+    def post(self, data: bytes, isUrgent: bool) -> None:
+        """
+        Send records: now, or with others at the end of this turn.
+        """
+        # Hot path, watched by `bench --only wire`.
+        self._produced += len(data)
+        super().post(data, isUrgent)
+
+    def _lookWhatWasSent(self) -> None:
+        """
+        Take note of the last call that has gone out as a whole. Those after it cannot have been begun with.
+        """
+        # Hot path, watched by `bench --only wire`.
+        sent = self.child.caller.sent
+        ends = self._ends
+        while ends and ends[0][1] <= sent:
+            self._sentTo = ends.popleft()[0]
+
+    def _died(self, death: Any) -> None:
+        self._lookWhatWasSent()
+        super()._died(evolve(death, begun=self._sentTo))
+
+    def capacity(self, window: int) -> int:
+        """
+        Return how many calls the node may hold: as many as it can be at work at, or a few more than it is.
+        """
+        # Hot path, watched by `bench --only wire`.
+        if self.child.isLeaving:
+            return 0
+        places: int = self.child.places
+        return max(places, len(self._underWay) + window)
+
+    def kill(self, number: int, error: WorkerError) -> None:
+        """
+        Give a call an error, whatever becomes of it at the node.
+        """
+        task: Task | None = self.held.pop(number, None)
+        if task is not None:
+            self._underWay.discard(number)
+            self.interrupt(number, frames.CANCELLED)
+            task.callback(("x", error))
+
+    def closeStream(self, number: int) -> None:
+        """
+        Have the node close an iterator. However long that takes, it holds up nobody.
+        """
+        self.child.closeStream(number)
+
+
+class LinkFactory(Factory):
+    """
+    Makes links of connections.
+
+    @ivar link: The last one.
+    """
+
+    noisy = False
+
+    def __init__(self, clock: IReactorTime, limit: int) -> None:
+        self._clock = clock
+        self._limit = limit
+        self.link: Link | None = None
+
+    def buildProtocol(self, addr: IAddress | None) -> Link:
+        """
+        Make one.
+        """
+        self.link = Link(self._clock, self._limit)
+        return self.link

@@ -1,0 +1,207 @@
+"""
+A server of calls: a node behind a listener.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.python.reflect import namedAny
+
+from asynqueue.errors import AuthError
+from asynqueue.options import checkedTimeout
+from asynqueue.process.worker import ProcessWorker
+from asynqueue.threads.worker import ThreadWorker
+from asynqueue.wire.endpoints import serverEndpoint
+from asynqueue.wire.node import LIMIT, Node
+from asynqueue.wire.registry import Registry
+from asynqueue.wire.session import SessionFactory
+from asynqueue.wire.universe import WireWorkerUniverse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from twisted.internet.interfaces import IListeningPort
+
+    from asynqueue.wire.keys import Keys
+    from asynqueue.wire.limits import Limits
+
+#: How long, in seconds, callers may take to come to an end when a server stops.
+GRACE = 25.0
+
+
+class WireServer:
+    """
+    Has calls run that come over connections.
+
+    @ivar service: What starts and stops the server, for a program that is made of Twisted's services.
+    @ivar node: Runs the calls; C{None} while the server is not started.
+    @ivar port: Where it listens; C{None} while it does not.
+    """
+
+    def __init__(
+        self,
+        description: str,
+        wwu: WireWorkerUniverse | str | None = None,
+        *,
+        threads: int = 0,
+        processes: int = 0,
+        processKeywords: Mapping[str, Any] | None = None,
+        serializer: str = "plain",
+        pickles: bool | None = None,
+        name: str | None = None,
+        keys: Keys | None = None,
+        limits: Limits | None = None,
+        limit: int = LIMIT,
+        grace: float = GRACE,
+        reactor: Any = None,
+        onRefused: Callable[[AuthError], None] | None = None,
+        insecure_plaintext: bool = False,
+        insecure_root: bool = False,
+        plaintextRoles: Iterable[str] = ("submit",),
+    ) -> None:
+        """
+        @param description: Where to listen, as L{asynqueue.wire.serverEndpoint} has it.
+        @param wwu: The universe whose methods can be called, its full name or that of its class, or C{None}.
+        @param threads: How many threads run calls.
+        @param processes: How many child processes do. Without either, calls are run in the reactor.
+        @param processKeywords: The keywords of the L{asynqueue.ProcessWorker}s.
+        @param serializer: How values travel to and from callers that have not the role C{code}.
+        @param pickles: Whether callers that have the role C{code} send pickles, and any function. By default they do
+            over a unix socket, whose other end is a process of the same user.
+        @param name: What the node calls itself; by default the name of the host.
+        @param keys: The keys of this side, if not those of the usual place.
+        @param limits: How many connections there may be.
+        @param limit: How long, in bytes, a call may be.
+        @param grace: Seconds that callers may take to come to an end when the server stops.
+        @param reactor: The reactor; by default the global one.
+        @param onRefused: Is told of each caller that was refused.
+        @param insecure_plaintext: Whether connections may be such that others can read, change or use them.
+        @param insecure_root: Whether a process of root may listen.
+        @param plaintextRoles: The roles of whoever connects where it is not known who that is.
+        @raise InsecureTransport: The description is of a kind that needs a switch, which the message names.
+        @raise ValueError: The description, or another argument, is wrong.
+        @raise TypeError: C{wwu} is no universe.
+        @raise ImportError: There is nothing by the full name.
+        """
+        if reactor is None:
+            from twisted.internet import reactor
+        for argument, number in (("threads", threads), ("processes", processes)):
+            if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+                raise ValueError(f"{argument} must be a whole number from 0 on, not {number!r}")
+        self.description = description
+        self.service = _WireService(self)
+        self.port: IListeningPort | None = None
+        self.node: Node | None = None
+        self._reactor = reactor
+        self._grace = checkedTimeout(grace, "grace") or 0.0
+        self._registry = Registry(_universe(wwu, self))
+        self._endpoint = serverEndpoint(
+            reactor,
+            description,
+            keys=keys,
+            limits=limits,
+            onRefused=onRefused,
+            insecure_plaintext=insecure_plaintext,
+            insecure_root=insecure_root,
+            plaintextRoles=plaintextRoles,
+        )
+
+        def makeWorkers(lanes: list[str]) -> list[Any]:
+            children = [ProcessWorker(lanes, **dict(processKeywords or {})) for _ in range(processes)]
+            return [*children, *(ThreadWorker(lanes, reactor=reactor) for _ in range(threads))]
+
+        def makeNode() -> Node:
+            return Node(
+                self._registry,
+                makeWorkers,
+                reactor=reactor,
+                name=name,
+                serializer=serializer,
+                pickles=description.startswith("unix:") if pickles is None else bool(pickles),
+                limit=limit,
+            )
+
+        self._makeNode = makeNode
+
+    def start(self) -> Deferred[IListeningPort]:
+        """
+        Start the workers, and listen.
+
+        @return: Fires with the port when callers can connect. Errbacks if a worker could not be started, or this
+            process cannot listen there.
+        @raise RuntimeError: The server is started.
+        """
+        if self.node is not None:
+            raise RuntimeError(f"the server at {self.description} is started already")
+        self.node = self._makeNode()
+        return Deferred.fromCoroutine(self._start(self.node))
+
+    async def _start(self, node: Node) -> IListeningPort:
+        try:
+            await node.started
+            self.port = await self._endpoint.listen(SessionFactory(node))
+        except BaseException:
+            self.node = None
+            await node.stop(0.0)
+            raise
+        return self.port
+
+    def stop(self) -> Deferred[None]:
+        """
+        Listen no more, tell callers to go elsewhere, and end the workers when the calls are done.
+
+        @return: Fires when that is so, after the grace of the server in any case.
+        """
+        node, self.node = self.node, None
+        port, self.port = self.port, None
+        return Deferred.fromCoroutine(self._stop(node, port))
+
+    async def _stop(self, node: Node | None, port: IListeningPort | None) -> None:
+        if port is not None:
+            closed: Any = port.stopListening()
+            if isinstance(closed, Deferred):
+                await closed
+        if node is not None:
+            await node.stop(self._grace)
+
+
+class _WireService(Service):
+    """
+    Starts and stops a server with the program.
+    """
+
+    def __init__(self, server: WireServer) -> None:
+        self._server = server
+
+    def startService(self) -> Deferred[Any]:
+        """
+        Start.
+        """
+        super().startService()  # type: ignore[no-untyped-call]
+        return self._server.start()
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Stop.
+        """
+        super().stopService()  # type: ignore[no-untyped-call]
+        return self._server.stop()
+
+
+def _universe(wwu: Any, server: WireServer) -> WireWorkerUniverse | None:
+    """
+    Return a universe, given it, its class, or the full name of either.
+    """
+    if isinstance(wwu, str):
+        wwu = namedAny(wwu)
+    if isinstance(wwu, type) and issubclass(wwu, WireWorkerUniverse):
+        wwu = wwu(server)
+    if wwu is not None:
+        WireWorkerUniverse.check(wwu)
+        wwu.wireServer = server
+    universe: WireWorkerUniverse | None = wwu
+    return universe

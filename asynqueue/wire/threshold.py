@@ -1,0 +1,242 @@
+"""
+What stands before a door: it bounds what may come before it is known whose it is, and how many connections there are.
+
+The layers of a connection, and what passes between them::
+
+    reactor's transport <-> Threshold <-> TLS, if there is any <-> Door <-> the protocol
+
+A L{Threshold} sees the bytes as they come, which in TLS are those of the handshake first. It closes open files that are
+passed over a unix socket, and ends the connection then.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IAddress, IFileDescriptorReceiver, IProtocolFactory, IReactorTime
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from asynqueue.errors import AuthError
+from asynqueue.wire.door import Door, Stage
+from asynqueue.wire.judges import Judge
+from asynqueue.wire.limits import ConnectionCaps, Limits
+from asynqueue.wire.refusals import Refusal
+from asynqueue.wire.tls import TLSEnds
+from asynqueue.wire.transports import hostOf
+
+
+@implementer(IFileDescriptorReceiver)
+class Threshold(ProtocolWrapper):
+    """
+    Bounds what may come before it is known whose it is.
+
+    @ivar door: The door behind it.
+    """
+
+    wrappedProtocol: Any
+    transport: Any
+
+    def __init__(self, factory: DoorFactory, judge: Judge, address: IAddress | None) -> None:
+        self.door = Door(factory, judge, address, self._isKnown)
+        super().__init__(factory, factory.withLayers(self.door))  # type: ignore[arg-type]
+        self._address = address
+        self._left = factory.limits.preAuthBytes
+        self._wasKnown = False
+        self._isAborted = False
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Pass data on, as long as it is not too much.
+        """
+        if self._isAborted:
+            return
+        if self.door.stage in (Stage.UNKNOWN, Stage.CHALLENGED):
+            self._left -= len(data)
+            if self._left < 0:
+                self._drop(Refusal.TOO_MUCH)
+                return
+        self.wrappedProtocol.dataReceived(data)
+
+    def fileDescriptorReceived(self, descriptor: int) -> None:
+        """
+        Close a file that was passed, and end the connection.
+        """
+        os.close(descriptor)
+        if not self._isAborted:
+            self._drop(Refusal.DESCRIPTORS)
+
+    def abortConnection(self) -> None:
+        """
+        Close the connection at once.
+        """
+        self._isAborted = True
+        self.disconnecting = 1
+        self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        Pass it on.
+        """
+        self.factory.closed(self._address, self._wasKnown)
+        inner, self.wrappedProtocol = self.wrappedProtocol, None
+        inner.connectionLost(reason)
+
+    def _drop(self, refusal: Refusal) -> None:
+        self._isAborted = True
+        self.door.refuse(refusal, abort=True)
+        # TLS may have ended it already, or have nothing to say of it; this has the last word.
+        self.transport.abortConnection()
+
+    def _isKnown(self) -> None:
+        self._wasKnown = True
+        self.factory.known()
+
+
+class DoorFactory(WrappingFactory):
+    """
+    What the factories of both ends share.
+
+    @ivar isServer: Which end this is.
+    @ivar ends: Makes the ends of TLS connections, or C{None}.
+    """
+
+    log = Logger()
+    noisy = False
+    isServer = False
+
+    def __init__(
+        self, wrapped: IProtocolFactory, judge: Judge, clock: IReactorTime, limits: Limits, ends: TLSEnds | None
+    ) -> None:
+        """
+        @param wrapped: Makes the protocols.
+        @param judge: Decides who is let in.
+        @param ends: Makes the ends of TLS connections; C{None} for connections without.
+        """
+        super().__init__(wrapped)  # type: ignore[no-untyped-call]
+        self.judge = judge
+        self.clock = clock
+        self.limits = limits
+        self.ends = ends
+        self._layers: Any = None
+        if ends is not None:
+            # Loads OpenSSL.
+            from twisted.protocols.tls import TLSMemoryBIOFactory
+
+            self._layers = TLSMemoryBIOFactory(ends, not self.isServer, wrapped, clock=clock)
+
+    def buildProtocol(self, address: IAddress | None) -> Any:
+        """
+        Make the layers for a connection.
+        """
+        return Threshold(self, self.judge, address)
+
+    def withLayers(self, door: Door) -> Any:
+        """
+        Return a door with TLS before it, if there is any.
+        """
+        return door if self._layers is None else self._layers.protocol(self._layers, door)
+
+    def registerProtocol(self, protocol: Any) -> None:
+        """
+        Do nothing: connections are counted elsewhere.
+        """
+
+    def unregisterProtocol(self, protocol: Any) -> None:
+        """
+        Do nothing.
+        """
+
+    def known(self) -> None:
+        """
+        A connection is open.
+        """
+
+    def closed(self, address: IAddress | None, wasKnown: bool) -> None:
+        """
+        A connection has ended.
+        """
+
+    def refused(self, error: AuthError, address: IAddress | None) -> None:
+        """
+        One end has refused the other.
+        """
+
+
+class ClientDoorFactory(DoorFactory):
+    """
+    Makes the client's end of connections.
+    """
+
+
+class ServerDoorFactory(DoorFactory):
+    """
+    Makes the server's end of connections, as many as its limits permit.
+    """
+
+    isServer = True
+
+    def __init__(
+        self,
+        wrapped: IProtocolFactory,
+        judge: Judge,
+        clock: IReactorTime,
+        limits: Limits,
+        ends: TLSEnds | None,
+        onRefused: Callable[[AuthError], object] | None = None,
+    ) -> None:
+        """
+        @param onRefused: Is told of each client that was refused, or has refused this server.
+        """
+        super().__init__(wrapped, judge, clock, limits, ends)
+        self._caps = ConnectionCaps(limits, clock.seconds)
+        self._onRefused = onRefused
+
+    def buildProtocol(self, address: IAddress | None) -> Any:
+        """
+        Make the layers for a connection, or return C{None}, which closes it, if there may not be another.
+        """
+        problem = self._caps.accept(hostOf(address))
+        if problem is not None:
+            self.log.debug("a connection from {host} was closed: {problem}", host=hostOf(address), problem=problem)
+            return None
+        try:
+            if self.ends is not None:
+                self.ends.prepare(isServer=True)
+        except Exception:
+            # Files of keys can be anything at any time; whatever is wrong with them, nobody is let in by them.
+            self.log.failure("a connection was closed, since the keys of this server cannot be used")
+            self._caps.closed(hostOf(address), wasAuthenticated=False)
+            return None
+        return super().buildProtocol(address)
+
+    def known(self) -> None:
+        """
+        A connection is open.
+        """
+        self._caps.authenticated()
+
+    def closed(self, address: IAddress | None, wasKnown: bool) -> None:
+        """
+        A connection has ended.
+        """
+        self._caps.closed(hostOf(address), wasKnown)
+
+    def refused(self, error: AuthError, address: IAddress | None) -> None:
+        """
+        Log it, and count it.
+        """
+        self._caps.failures.failed(hostOf(address))
+        self.log.warn("{error}", error=str(error), reason=error.reason)
+        if self._onRefused is None:
+            return
+        try:
+            self._onRefused(error)
+        except Exception:
+            # What a program's own function raises must not keep a connection from ending.
+            self.log.failure("onRefused raised an exception")

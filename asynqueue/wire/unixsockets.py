@@ -1,0 +1,206 @@
+"""
+Unix sockets for the processes of one user: mode 0600, in a folder of mode 0700.
+
+A socket without a name in the file system, which any user of the host may connect to, is refused. A socket that a
+process left behind that is no more is removed: whoever listens holds a lock, which ends with its process.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import (
+    IAddress,
+    IListeningPort,
+    IProtocolFactory,
+    IStreamServerEndpoint,
+)
+from zope.interface import implementer
+
+from asynqueue.errors import InsecureTransport
+from asynqueue.wire.filelock import FileLock
+from asynqueue.wire.privatefiles import checkPrivateFolder, makePrivateFolder
+
+#: How long the path of a socket may be, in bytes. Systems have 104 or 108, with a zero at the end.
+PATH_LIMIT = 100
+
+#: The mode of a socket.
+MODE = 0o600
+
+
+def checkedPath(path: str) -> Path:
+    """
+    Return the path of a socket, from the root, and with no symbolic link above the folder that it is in.
+
+    @raise InsecureTransport: It is none in the file system, or is too long.
+    """
+    if not path or path.startswith("@") or "\0" in path:
+        raise InsecureTransport(
+            f"unix: needs the path of a socket in the file system, not {path!r}: any user of this host could connect to"
+            " one that is not there"
+        )
+    absolute = Path(os.path.abspath(path))
+    if len(os.fsencode(absolute)) > PATH_LIMIT:
+        raise InsecureTransport(
+            f"the path of the unix socket {absolute} has {len(os.fsencode(absolute))} bytes, and may have {PATH_LIMIT}"
+        )
+    return absolute
+
+
+def checkFolders(folder: Path) -> None:
+    """
+    Make sure that nobody else can get into a folder, or put another one in its place.
+
+    @raise InsecureTransport: Somebody else can.
+    @raise OSError: It is not there.
+    """
+    checkPrivateFolder(folder, "the folder of the unix socket,")
+    trusted = {0, os.geteuid()}
+    for above in Path(os.path.realpath(folder)).parents:
+        status = os.stat(above)
+        if status.st_uid not in trusted:
+            raise InsecureTransport(
+                f"the folder {above}, above that of the unix socket, belongs to user {status.st_uid}, who could replace"
+                " it; it must belong to this user or to root"
+            )
+        if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
+            raise InsecureTransport(
+                f"the folder {above}, above that of the unix socket, can be written to by others, who could replace it:"
+                f" chmod go-w {above}"
+            )
+
+
+def checkSocket(path: Path) -> None:
+    """
+    Make sure that what a client is about to connect to is a socket of this user's.
+
+    @raise InsecureTransport: It is something else, or somebody else's.
+    @raise FileNotFoundError: There is nothing.
+    """
+    checkFolders(path.parent)
+    status = os.lstat(path)
+    if not stat.S_ISSOCK(status.st_mode):
+        raise InsecureTransport(f"{path} is not a unix socket")
+    if status.st_uid != os.geteuid():
+        raise InsecureTransport(
+            f"the unix socket {path} belongs to user {status.st_uid}, and must belong to that of this process"
+        )
+
+
+def _isAnswered(path: Path) -> bool:
+    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        probe.setblocking(False)
+        return probe.connect_ex(os.fspath(path)) not in (errno.ECONNREFUSED, errno.ENOENT)
+    finally:
+        probe.close()
+
+
+@implementer(IListeningPort)
+class PrivateUNIXPort:
+    """
+    A port that listens on a unix socket, with the lock for it.
+    """
+
+    def __init__(self, port: Any, path: Path, lock: FileLock) -> None:
+        self._port = port
+        self._path = path
+        self._lock: FileLock | None = lock
+
+    def startListening(self) -> None:
+        """
+        Do nothing: it listens from the start.
+        """
+
+    def stopListening(self) -> Deferred[None]:
+        """
+        Stop listening, and remove the socket.
+
+        @return: Fires when that is done.
+        """
+        if self._lock is not None:
+            # Twisted's port would not close if there was nothing to remove.
+            with suppress(FileExistsError, FileNotFoundError):
+                os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, MODE))
+        stopped: Deferred[Any] = maybeDeferred(self._port.stopListening)
+        return stopped.addBoth(self._stopped)
+
+    def getHost(self) -> IAddress:
+        """
+        Return the address.
+        """
+        host: IAddress = self._port.getHost()
+        return host
+
+    def _stopped(self, result: Any) -> Any:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+        return result
+
+
+@implementer(IStreamServerEndpoint)
+class PrivateUNIXServerEndpoint:
+    """
+    Listens on a unix socket that only processes of this user can connect to.
+    """
+
+    def __init__(self, reactor: Any, path: str, backlog: int = 50) -> None:
+        """
+        @param reactor: Provides C{IReactorUNIX}.
+        @param path: Where the socket shall be. Its folder is made if it is not there.
+        @raise InsecureTransport: It cannot be there.
+        """
+        self._reactor = reactor
+        self._path = checkedPath(path)
+        self._backlog = backlog
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """
+        Begin to listen.
+
+        @return: Fires with a port. Errbacks L{InsecureTransport} if somebody else could get at the socket, and
+            C{CannotListenError} if somebody listens there already.
+        """
+        return maybeDeferred(self._listen, protocolFactory)
+
+    def _listen(self, factory: IProtocolFactory) -> IListeningPort:
+        path = self._path
+        if not os.path.lexists(path.parent):
+            makePrivateFolder(path.parent, "the folder of the unix socket,")
+        checkFolders(path.parent)
+        try:
+            lock = FileLock(path.with_name(f"{path.name}.flock"))
+        except BlockingIOError:
+            raise CannotListenError(
+                None, os.fspath(path), OSError(errno.EADDRINUSE, "another process listens")
+            ) from None
+        try:
+            self._removeStale()
+            port = self._reactor.listenUNIX(os.fspath(path), factory, self._backlog, MODE, wantPID=False)
+        except BaseException:  # whatever it was, it is raised again
+            lock.release()
+            raise
+        return PrivateUNIXPort(port, path, lock)
+
+    def _removeStale(self) -> None:
+        path = self._path
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:
+            return
+        if not stat.S_ISSOCK(status.st_mode):
+            raise InsecureTransport(f"{path} is there already, and is not a unix socket; it is not replaced")
+        if status.st_uid != os.geteuid():
+            raise InsecureTransport(f"the unix socket {path} belongs to user {status.st_uid}; it is not replaced")
+        if _isAnswered(path):
+            raise CannotListenError(None, os.fspath(path), OSError(errno.EADDRINUSE, "another process listens"))
+        os.unlink(path)
