@@ -11,6 +11,8 @@ PEERS_VENV := .venv-peers
 # What `make bench` compares with and what is not installed beside this library: one cannot be, by its import name.
 PEERS := asynqueue==0.9.9 joblib pebble
 
+PROCESS_TESTS := test.test_process_worker test.test_process_faults test.test_process_surroundings
+
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -25,12 +27,16 @@ demo: $(VENV)/.installed-cli ## run the demonstration, with DEMO_ARGS
 	$(BIN)/python -m demo $(DEMO_ARGS)
 
 # `-m` puts this folder first on the path, before the package `test` that CPython has itself.
+# The tests of process workers that are about faults run on another reactor, too. So do no others: what those are about
+# does not depend on how the reactor waits.
 test: $(VENV)/.installed-test ## run all tests: trial's, then pytest's
 	$(BIN)/python -m twisted.trial test
+	$(BIN)/python -m twisted.trial --reactor=asyncio $(PROCESS_TESTS)
 	$(BIN)/python -m pytest
 
 soak: $(VENV)/.installed-test ## run the tests of child processes at full length
-	ASYNQUEUE_SOAK=1 $(BIN)/python -m twisted.trial test.test_process_worker test.test_process_faults
+	ASYNQUEUE_SOAK=1 $(BIN)/python -m twisted.trial $(PROCESS_TESTS)
+	ASYNQUEUE_SOAK=1 $(BIN)/python -m twisted.trial --reactor=asyncio $(PROCESS_TESTS)
 
 lint: $(VENV)/.installed-lint ## check style, formatting and types
 	$(BIN)/ruff check

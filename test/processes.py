@@ -26,6 +26,7 @@ from zope.interface import provider
 import asynqueue
 from asynqueue import ProcessQueue, ProcessWorker
 from asynqueue.testing import LeakCheckMixin
+from asynqueue.testing.tasks import identity
 from test.support import Outcome
 
 reactor: Any = globalReactor
@@ -79,6 +80,21 @@ def stateOf(pid: int) -> str:
         return ""
 
 
+def childrenOf(pid: int) -> list[int]:
+    """
+    Return the IDs of the processes that a process has started and that it has not been told the end of.
+    """
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as children:
+                found.extend(int(word) for word in children.read().split())
+    except OSError:
+        # It has gone.
+        return found
+    return found
+
+
 def isAlive(pid: int) -> bool:
     """
     Tell whether a process is there that has not ended.
@@ -86,14 +102,19 @@ def isAlive(pid: int) -> bool:
     return stateOf(pid) not in ("", "Z", "X")
 
 
+#: Whose files in shared memory are looked for: this process's and those of its programs.
+_owners = {os.getpid()}
+
+
 def segments() -> set[str]:
     """
-    Return the names of our files in shared memory, those of other programs included.
+    Return the names of the files in shared memory that this process and its programs have made for their children.
     """
     try:
-        return {name for name in os.listdir("/dev/shm") if name.startswith("asynqueue")}
+        names = os.listdir("/dev/shm")
     except OSError:
         return set()
+    return {name for name in names if name.startswith(tuple(f"asynqueue-{pid}-" for pid in _owners))}
 
 
 class ProcessTestCase(LeakCheckMixin, TestCase):
@@ -124,12 +145,7 @@ class ProcessTestCase(LeakCheckMixin, TestCase):
         for pid in left:
             os.kill(pid, signal.SIGKILL)
         self.assertEqual(left, [], "processes are left, and had to be killed")
-        mine = segments() - self._segments
-        while mine and time.monotonic() < until:
-            # Those of other programs go, too.
-            await deferLater(reactor, 0.02)
-            mine &= segments()
-        self.assertEqual(mine, set(), "files in shared memory are left")
+        self.assertEqual(segments() - self._segments, set(), "files in shared memory are left")
 
     # Making
 
@@ -170,6 +186,20 @@ class ProcessTestCase(LeakCheckMixin, TestCase):
         """
         name: str = self.mktemp()
         return os.path.abspath(name)
+
+    # Striking
+
+    def begin(self, queue: ProcessQueue, func: Callable[[], Deferred[Any]]) -> Deferred[Any]:
+        """
+        Do what the test is about: call a function, which may use the queue.
+        """
+        return func()
+
+    def beginUnserved(self, queue: ProcessQueue, func: Callable[[], Deferred[Any]]) -> Deferred[Any]:
+        """
+        Likewise, with a queue that need not be able to run a call now.
+        """
+        return func()
 
     # Waiting
 
@@ -264,6 +294,27 @@ class ProcessTestCase(LeakCheckMixin, TestCase):
         self.assertEqual(len(queue), 0)
 
 
+class FromACallback:
+    """
+    The tests of a C{ProcessTestCase}, with what each is about done within a callback, or an errback, of another call.
+    """
+
+    def begin(self, queue: ProcessQueue, func: Callable[[], Deferred[Any]]) -> Deferred[Any]:
+        """
+        Call a function in the callback of a call, when the child's outcomes are being reported.
+        """
+        return queue.call(identity, 0).addCallback(lambda _: func())
+
+    def beginUnserved(self, queue: ProcessQueue, func: Callable[[], Deferred[Any]]) -> Deferred[Any]:
+        """
+        Call a function in the errback of a call, when that is being cancelled.
+        """
+        d = queue.call(identity, 0)
+        d.addErrback(lambda _: func())
+        d.cancel()
+        return d
+
+
 def textOf(events: Sequence[LogEvent]) -> str:
     """
     Return what events look like in a log.
@@ -289,6 +340,7 @@ class Program:
             text=True,
             **keywords,
         )
+        _owners.add(self.process.pid)
 
     def lines(self) -> Iterator[str]:
         """

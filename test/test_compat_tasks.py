@@ -217,16 +217,26 @@ class TaskTimerTests(LeakCheckMixin, TestCase):
         """
         No timer is left.
         """
+        from twisted.internet import reactor
+
+        before = reactor.getDelayedCalls()
         task = makeTask(timeout=1000)
         task.startTimer()
         task.callback((b"r", 6))
         self.assertEqual(self.successResultOf(task.d), (b"r", 6))
+        self.assertEqual(reactor.getDelayedCalls(), before)
 
     def test_tasks_Task_withoutTimeout(self) -> None:
         """
         There is no timer.
         """
-        makeTask().startTimer()
+        from twisted.internet import reactor
+
+        before = reactor.getDelayedCalls()
+        task = makeTask()
+        task.startTimer()
+        self.assertEqual(reactor.getDelayedCalls(), before)
+        self.assertNoResult(task.d)
 
 
 class TaskFactoryTests(SynchronousTestCase):

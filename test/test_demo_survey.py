@@ -401,7 +401,8 @@ class RealWorkerTests(TestCase):
         self.assertEqual([worker.kind for worker in result.workers], ["ThreadWorker"] * 3)
 
     async def test_async(self) -> None:
-        await self.survey(AsyncWorker(series=[TEST_SERIES]))
+        result = await self.survey(AsyncWorker(series=[TEST_SERIES]))
+        self.assertEqual([worker.kind for worker in result.workers], ["AsyncWorker"])
 
     async def test_mixed(self) -> None:
         result = await self.survey(AsyncWorker(series=[TEST_SERIES]), ThreadWorker(series=[TEST_SERIES]))

@@ -6,24 +6,28 @@ The rows are those of FAULTS.md 5 that concern process workers. After each, L{Pr
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
 import resource
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 from attrs import field, frozen
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
 from twisted.internet.interfaces import IConsumer
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from asynqueue import ProcessQueue
+from asynqueue import ProcessQueue, ProcessWorker
 from asynqueue.errors import (
     DecodeError,
     EncodeError,
@@ -45,7 +49,20 @@ from asynqueue.errors import (
 )
 from asynqueue.testing import faults
 from asynqueue.testing.tasks import fail, identity
-from test.processes import GRACE, SOAK, ProcessTestCase, Program, isAlive, marked, reactor, textOf
+from test.processes import (
+    GRACE,
+    SOAK,
+    WATCHDOG,
+    FromACallback,
+    ProcessTestCase,
+    Program,
+    childrenOf,
+    isAlive,
+    marked,
+    reactor,
+    stateOf,
+    textOf,
+)
 from test.support import Consumer, Outcome
 
 
@@ -62,6 +79,7 @@ class Row:
     @ivar text: What its message says.
     @ivar options: Those of the call.
     @ivar isOnce: Whether the call may be run only once.
+    @ivar reruns: How often calls are run again; C{None} if the child may go on with others until it is ended.
     @ivar keywords: Those of the queue.
     @ivar bound: Seconds until the call must be settled.
     @ivar dies: Whether the child is replaced: C{None} if that does not matter.
@@ -75,6 +93,7 @@ class Row:
     text: str = ""
     options: dict[str, Any] = field(factory=dict)
     isOnce: bool = False
+    reruns: int | None = 0
     keywords: dict[str, Any] = field(factory=dict)
     bound: float = 4.0
     dies: bool | None = True
@@ -91,14 +110,21 @@ def died(name: str, func: Callable[..., Any], *args: Any, text: str = "", **keyw
     """
     Make a row of a call that is lost with its child, and is not to be run again.
     """
-    return Row(name, func, args, errors=(WorkerLost,), text=text, isOnce=True, **keywords)
+    return Row(name, func, args, errors=(WorkerLost,), text=text, isOnce=True, **{"bound": 2.0, **keywords})
+
+
+def poison(name: str, func: Callable[..., Any], *args: Any) -> Row:
+    """
+    Make a row of a call that is lost with each child, until it is not run again.
+    """
+    return Row(name, func, args, errors=(PoisonTask,), text="attempt 3", reruns=2, bound=8.0)
 
 
 def broken(name: str, func: Callable[..., Any], *args: Any, errors: Any, text: str = "", **keywords: Any) -> Row:
     """
     Make a row of a call that fails, with a child that goes on.
     """
-    return Row(name, func, args, errors=errors, text=text, **{"dies": False, "bound": 2.0, **keywords})
+    return Row(name, func, args, errors=errors, text=text, **{"dies": False, "bound": 1.0, **keywords})
 
 
 _ERRORS = (ProcessError, WorkerError)
@@ -106,7 +132,7 @@ _ERRORS = (ProcessError, WorkerError)
 ROWS = [
     # A. Death and misbehaviour of a child
     died("F01_kill", faults.killMyself, text="SIGKILL"),
-    Row("F01_killThenValue", faults.dieTimes, (path, 2, "alive"), value="alive"),
+    Row("F01_killThenValue", faults.dieTimes, (path, 2, "alive"), value="alive", reruns=2),
     died("F02_segmentationFault", faults.killMyself, signal.SIGSEGV, text="SIGSEGV"),
     died("F02_abort", faults.killMyself, signal.SIGABRT, text="SIGABRT"),
     died("F02_busError", faults.killMyself, signal.SIGBUS, text="SIGBUS"),
@@ -122,11 +148,11 @@ ROWS = [
     broken("F04_stopIteration", fail, StopIteration, 5, errors=(RemoteError,), text="StopIteration"),
     Row("F05_memoryError", faults.exhaustMemory, errors=(WorkerError,), text="MemoryError", dies=True),
     died("F09_deathBeforeReply", faults.makeTrap, "kill", text="SIGKILL"),
-    Row("F09_deathBeforeReplyAgain", faults.makeTrap, ("kill",), errors=(PoisonTask,), text="attempt 3"),
-    Row("F12_tornFrame", faults.dieTimes, (path, 1, "whole", "half"), value="whole"),
+    poison("F09_deathBeforeReplyAgain", faults.makeTrap, "kill"),
+    Row("F12_tornFrame", faults.dieTimes, (path, 1, "whole", "half"), value="whole", reruns=1),
     died("F12_tornFrameOnce", faults.writeHalf, text="SIGKILL"),
-    Row("F13_deathAfterReply", faults.dieAfterReply, value="returned", dies=None),
-    Row("F16_poison", faults.killMyself, errors=(PoisonTask,), text="attempt 3", bound=8.0),
+    Row("F13_deathAfterReply", faults.dieAfterReply, value="returned", dies=None, bound=1.5),
+    poison("F16_poison", faults.killMyself),
     Row(
         "F17_ignoresEverything",
         faults.ignoreInterrupts,
@@ -148,15 +174,24 @@ ROWS = [
     Row("F19_garbage", faults.printGarbage, (10 << 20,), value=10 << 20, dies=False),
     Row("F19_garbageOnStderr", faults.printGarbage, (10 << 20, True, 2), value=10 << 20, dies=False),
     Row("F19_manyLines", faults.printGarbage, (2 << 20, False, 1, 64), value=2 << 20, dies=False),
-    died("F20_garbageOnThePipe", faults.writeToDescriptor, 4, b"\xff" * 64, text="broke the protocol"),
-    died("F20_textOnThePipe", faults.writeToDescriptor, 4, b"Hello, this is a debugging message!\n", text="protocol"),
-    died("F20_zeros", faults.writeToDescriptor, 4, bytes(14), text="protocol"),
+    died("F20_garbageOnThePipe", faults.writeToDescriptor, 4, b"\xff" * 64, text="broke the protocol", reruns=None),
+    died(
+        "F20_textOnThePipe",
+        faults.writeToDescriptor,
+        4,
+        b"Hello, this is a debugging message!\n",
+        text="protocol",
+        reruns=None,
+    ),
+    died("F20_zeros", faults.writeToDescriptor, 4, bytes(14), text="protocol", reruns=None),
     died(
         "F20_halfARecord",
         faults.writeToDescriptor,
         4,
         b"\x22\x00" + (1).to_bytes(8, "little") + (65536).to_bytes(4, "little") + b"begun",
         text="protocol",
+        reruns=None,
+        bound=3.0,
     ),
     died(
         "F20_unknownRecord",
@@ -164,11 +199,12 @@ ROWS = [
         4,
         b"\x7f\x00" + (1).to_bytes(8, "little") + (4).to_bytes(4, "little") + b"what",
         text="protocol",
+        reruns=None,
     ),
-    died("F21_closed", faults.closeDescriptor, 4),
-    died("F21_replaced", faults.replaceDescriptor, 4),
-    Row("F21_dataClosed", faults.closeDescriptor, (3,), value="closed", dies=None),
-    Row("F21_dataReplaced", faults.replaceDescriptor, (3,), value="replaced", dies=None),
+    died("F21_closed", faults.closeDescriptor, 4, reruns=None),
+    died("F21_replaced", faults.replaceDescriptor, 4, reruns=None),
+    Row("F21_dataClosed", faults.closeDescriptor, (3,), value="closed", dies=None, reruns=None),
+    Row("F21_dataReplaced", faults.replaceDescriptor, (3,), value="replaced", dies=None, reruns=None),
     died("F22_grandchildHoldsPipes", faults.leaveGrandchild, 30.0, "kill", text="SIGKILL"),
     died("F22_grandchildHoldsPipesExit", faults.leaveGrandchild, 30.0, "exit", text="exited with code 0"),
     # B. Serialization and shape of results
@@ -184,7 +220,7 @@ ROWS = [
     broken("F32_hostile", len, faults.Trap("", "hostile"), errors=(DecodeError,), text="HostileError"),
     died("F33_deathOnDecode", len, faults.Trap("", "kill"), text="SIGKILL"),
     died("F33_exitOnDecode", len, faults.Trap("", "exit"), text="exited with code 0"),
-    Row("F33_poison", len, (faults.Trap("", "kill"),), errors=(PoisonTask,)),
+    poison("F33_poison", len, faults.Trap("", "kill")),
     broken("F34_lock", faults.makeLock, errors=(ResultEncodeError,), text="lock"),
     broken("F34_function", faults.makeFunction, errors=(ResultEncodeError,), text="within"),
     broken("F34_raises", faults.makeTrap, "raise", errors=(ResultEncodeError,), text="as planned"),
@@ -193,6 +229,7 @@ ROWS = [
     broken("F34_tooDeep", faults.makeNested, 100_000, errors=(ResultEncodeError,), text="RecursionError"),
     died("F35_deathOnEncode", faults.makeTrap, "kill", text="SIGKILL"),
     died("F35_exitOnEncode", faults.makeTrap, "exit", text="exited with code 0"),
+    poison("F35_poison", faults.makeTrap, "exit"),
     broken("F36_raises", faults.makeTrap, "", "raise", errors=(ResultDecodeError,), text="as planned"),
     broken("F36_exits", faults.makeTrap, "", "leave", errors=(ResultDecodeError,), text="SystemExit"),
     broken("F36_recurses", faults.makeTrap, "", "recurse", errors=(ResultDecodeError,), text="RecursionError"),
@@ -225,6 +262,8 @@ ROWS = [
         "F41_callTooLarge", len, bytes(300_000), errors=(PayloadTooLarge,), text="limit", keywords={"limit": 200_000}
     ),
     broken("F43_coroutine", faults.makeCoroutine, errors=(ResultEncodeError,), text="coroutine"),
+    broken("F43_deferred", succeed, 3, errors=(ResultEncodeError,), text="useReactor=True"),
+    broken("F43_contextManager", faults.makeContext, errors=(ResultEncodeError,), text="generator"),
     broken("F43_asyncGenerator", faults.makeAsyncGenerator, errors=(ResultEncodeError,), text="async"),
     broken(
         "F43_rawGenerator", faults.itemsThen, 3, errors=(ResultEncodeError,), options={"raw": True}, text="generator"
@@ -254,7 +293,7 @@ class MatrixTests(ProcessTestCase):
         else:
             victim = queue.options(**options).call(row.func, *args)
         after = [queue.call(identity, number) for number in range(5, 10)]
-        outcome = await self.outcomeOf(victim, row.bound, f"the outcome of {row.name}")
+        outcome = await self.outcomeOf(victim, row.bound, f"the outcome of {row.name}, in time")
         if row.errors:
             self.assertIsNotNone(outcome.failure, f"no error, but {outcome.value!r:.200}")
             for kind in row.errors:
@@ -262,6 +301,7 @@ class MatrixTests(ProcessTestCase):
             text = str(outcome.error)
             self.assertTrue(row.text in text, f"{row.text!r} is not in {text[:300]!r} … {text[-300:]!r}")
             self.assertLessEqual(len(text), 70_000)
+            self.assertTrue(text.replace("\n", "").isprintable(), f"it is not fit for a log: {text[:300]!r}")
         elif outcome.failure is not None:
             self.fail(f"an error: {outcome.error!r:.1000}")
         else:
@@ -272,7 +312,11 @@ class MatrixTests(ProcessTestCase):
         if row.dies is not None:
             self.assertEqual(self.pidOf(queue) != pid, row.dies, "the child was replaced, or it was not")
         await self.shutDownProperly(queue)
+        # The accounts: each of the calls is settled once, and each execution beyond the first has its loss.
+        self.assertEqual(outcome.fired, 1)
         self.assertEqual(queue.statistics().succeeded, (11 if row.errors else 12) + isInside)
+        if row.reruns is not None:
+            self.assertEqual(queue.statistics().reruns, row.reruns)
         self.assertEqual(self.flushWarnings(), [])
 
 
@@ -286,6 +330,130 @@ def _testOf(row: Row, isInside: bool) -> Callable[[MatrixTests], Deferred[None]]
     return test
 
 
+class ShapeTests(ProcessTestCase):
+    """
+    What travels, beside the rows.
+    """
+
+    async def test_F30_sameTick(self) -> None:
+        """
+        F30, F31, F41: a call of an idle worker that cannot be sent fails at once, and the child is not touched.
+        """
+        queue = self.makeQueue(limit=200_000)
+        pid = await self.within(5.0, queue.call(os.getpid))
+        for func, args, kind in (
+            (lambda: 1, (), EncodeError),
+            (len, (faults.Trap("raise"),), EncodeError),
+            (len, (faults.Trap("leave"),), EncodeError),
+            (len, (faults.Trap("recurse"),), EncodeError),
+            (len, (bytes(300_000),), PayloadTooLarge),
+        ):
+            self.failureResultOf(queue.call(func, *args), kind)
+        self.assertEqual(await self.within(1.0, queue.call(os.getpid)), pid)
+        await self.shutDownProperly(queue)
+
+    async def test_F37_impostor(self) -> None:
+        """
+        F37: what an error's class seems to be, and is none, is not called.
+        """
+        queue = self.makeQueue()
+        note = self.path()
+        os.environ["ASYNQUEUE_IMPOSTOR"] = note
+        self.addCleanup(os.environ.pop, "ASYNQUEUE_IMPOSTOR", None)
+        faults.impostor()
+        self.assertEqual(faults.runsIn(note), ".")
+        await self.errorOf(queue.call(faults.raiseImpostor), RemoteError)
+        self.assertEqual(faults.runsIn(note), ".")
+        await self.shutDownProperly(queue)
+
+    async def test_F39_links(self) -> None:
+        """
+        F39: of a chain of causes, 20 links travel at most, however long it is; a cycle does not travel as one.
+        """
+        queue = self.makeQueue()
+        for isCyclic in (False, True):
+            error = await self.errorOf(queue.call(faults.raiseChain, 50, isCyclic), ValueError)
+            links = []
+            while error is not None:
+                links.append(error)
+                self.assertLessEqual(len(links), 21)
+                error = error.__cause__
+            self.assertGreater(len(links), 1)
+        await self.shutDownProperly(queue)
+
+    async def test_F40_memory(self) -> None:
+        """
+        F40: a result over the limit is refused in the child: it does not cost this process its size.
+        """
+        queue = self.makeQueue(limit=1 << 20)
+        await self.errorOf(queue.call(faults.makeBytes, 2 << 20), ResultEncodeError)
+        resetPeak()
+        before = residentMemory()
+        error = await self.errorOf(queue.call(faults.makeBytes, 200 << 20), ResultEncodeError, limit=2.0)
+        self.assertIn(str(1 << 20), str(error))
+        self.assertLess(peakMemory() - before, 4 << 20)
+        await self.shutDownProperly(queue)
+
+    async def test_F42_anyValues(self) -> None:
+        """
+        F42: whatever can be pickled arrives as it was, of the same type.
+        """
+        values: list[Any] = []
+
+        @settings(max_examples=300, database=None, derandomize=True, deadline=None)
+        @given(_VALUES)
+        def collect(value: Any) -> None:
+            values.append(value)
+
+        collect()
+        queue = self.makeQueue(2)
+        results = await self.allOf([queue.call(identity, value) for value in values], 10.0)
+        self.assertGreater(len(results), 200)
+        for value, result in zip(values, results, strict=True):
+            # What it looks like tells all: 0.0 from -0.0 and from 0, and one NaN is like another.
+            self.assertEqual((type(result), repr(result)), (type(value), repr(value)))
+        await self.shutDownProperly(queue)
+
+    async def test_F44_argumentsAreTakenWhenTheCallIsGivenAway(self) -> None:
+        """
+        F44: what the caller does to arguments afterwards does not reach a call that its child has.
+        """
+        queue = self.makeQueue()
+        await self.within(5.0, queue.d)
+        first = [1]
+        one = queue.call(identity, first)
+        first.append(2)
+        self.assertEqual(await self.within(2.0, one), [1])
+        self.assertEqual(first, [1, 2])
+        await self.shutDownProperly(queue)
+
+
+_PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.complex_numbers() | st.text() | st.binary()
+
+_VALUES = st.recursive(
+    _PLAIN | st.dates() | st.datetimes() | st.timedeltas() | st.decimals() | st.fractions() | st.uuids(),
+    lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text() | st.integers(), inner),
+    max_leaves=20,
+)
+
+
+def resetPeak() -> None:
+    """
+    Forget what this process's largest resident memory was.
+    """
+    with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+        file.write("5")
+
+
+def peakMemory() -> int:
+    """
+    Return what the largest resident memory of this process was, in bytes.
+    """
+    with open("/proc/self/status", encoding="ascii") as status:
+        (line,) = [line for line in status if line.startswith("VmHWM:")]
+    return int(line.split()[1]) << 10
+
+
 for _row in ROWS:
     for _isInside in (False, True):
         _test = _testOf(_row, _isInside)
@@ -297,22 +465,15 @@ class DeathTests(ProcessTestCase):
     Deaths that are not alike.
     """
 
-    async def strikeWhile(self, isInside: bool, queue: ProcessQueue, func: Callable[[], Deferred[Any]]) -> Any:
-        """
-        Call a function, directly or in the callback of a call.
-        """
-        if isInside:
-            return await self.within(5.0, queue.call(identity, 0).addCallback(lambda _: func()))
-        return await self.within(5.0, func())
-
     async def test_F07_allAtOnce(self) -> None:
         """
         F07: all children are killed at once; each call in flight is run again, and the others are not affected.
         """
+        events = self.watchLog()
         queue = self.makeQueue(2)
         await self.within(5.0, queue.d)
         paths = [self.path(), self.path()]
-        running = [queue.call(faults.noteAndSleep, each, 0.3, each) for each in paths]
+        running = [self.begin(queue, partial(queue.call, faults.noteAndSleep, each, 0.3, each)) for each in paths]
         waiting = [queue.call(identity, number) for number in range(50)]
         await self.until(lambda: all(faults.runsIn(each) for each in paths), "both calls run")
         for worker in queue.workers():
@@ -320,28 +481,81 @@ class DeathTests(ProcessTestCase):
         self.assertEqual(await self.allOf(running, 3.5), paths)
         self.assertEqual(await self.allOf(waiting, 3.0), list(range(50)))
         self.assertEqual([faults.runsIn(each) for each in paths], ["..", ".."])
-        self.assertEqual(queue.statistics().reruns, 2)
+        self.assertEqual(textOf(events).count("was ended by signal 9"), 2)
         await self.shutDownProperly(queue)
+
+    async def kill(self, number: int) -> None:
+        """
+        Let each of a number of children kill the next one, the last one the first, and one alone itself.
+        """
+        events = self.watchLog()
+        queue = self.makeQueue(number)
+        await self.within(10.0, queue.d)
+        pids = [worker.pid for worker in queue.workers()]
+        notes = [self.path() for _ in pids]
+        calls = [
+            self.begin(queue, partial(queue.call, faults.killOnce, note, pid, 0.1, note))
+            for note, pid in zip(notes, [*pids[1:], pids[0]], strict=True)
+        ]
+        others = [queue.call(identity, each) for each in range(50)]
+        outcomes = [Outcome(each) for each in calls]
+        await self.until(lambda: all(each.fired for each in outcomes), "all are settled", 2.0 + 0.2 * number)
+        for outcome, note in zip(outcomes, notes, strict=True):
+            if outcome.failure is None:
+                self.assertEqual(outcome.value, note)
+            else:
+                # It has been in three children, each of which was killed.
+                self.assertGreaterEqual(number, 3)
+                self.assertIsInstance(outcome.error, PoisonTask)
+                self.assertEqual(len(outcome.error.history), 3)
+        self.assertEqual(await self.allOf(others, 2.0), list(range(50)))
+        runs = sum(len(faults.runsIn(note)) for note in notes)
+        deaths = textOf(events).count("was ended by signal 9")
+        self.assertTrue(0 < deaths <= number, f"{deaths} deaths")
+        self.assertLessEqual(runs - number, deaths, "each execution beyond the first is explained by a death")
+        await self.until(lambda: all(worker.pid for worker in queue.workers()), "there are as many children", 3.0)
+        self.assertFalse(any(map(isAlive, set(pids) - {worker.pid for worker in queue.workers()})))
+        await self.shutDownProperly(queue)
+
+    async def test_F08_killsItself(self) -> None:
+        """
+        F08: a child kills itself, as the only one there is.
+        """
+        await self.kill(1)
 
     async def test_F08_killsNeighbour(self) -> None:
         """
-        F08: one child kills another, which counts as the other's loss.
+        F08: each of two children kills the other, which counts as the other's loss.
         """
-        queue = self.makeQueue(2)
-        await self.within(5.0, queue.d)
+        await self.kill(2)
+
+    async def test_F08_kill5(self) -> None:
+        """
+        F08: so do five.
+        """
+        await self.kill(5)
+
+    async def test_F08_kill13(self) -> None:
+        """
+        F08: so do thirteen.
+        """
+        await self.kill(13)
+
+    async def test_F09_workIsDoneTwice(self) -> None:
+        """
+        F09: a child dies when the work is done, and before it has replied: it is done again, which is counted.
+        """
+        queue = self.makeQueue()
         note = self.path()
-        victim = queue.call(faults.noteAndSleep, note, 0.5, "slept")
-        await self.until(lambda: faults.runsIn(note), "the victim runs")
-        (pid,) = [worker.pid for worker in queue.workers() if worker.tasks]
-        killer = await self.within(2.0, queue.call(faults.killNeighbour, pid))
-        self.assertNotEqual(killer, pid)
-        self.assertEqual(await self.within(3.0, victim), "slept")
+        d = self.begin(queue, lambda: queue.call(faults.replyOnceDead, note, "kill"))
+        self.assertIsInstance(await self.within(3.0, d), faults.Trap)
         self.assertEqual(faults.runsIn(note), "..")
+        self.assertEqual(queue.statistics().reruns, 1)
         await self.shutDownProperly(queue)
 
-    async def dieIdle(self, isInside: bool) -> None:
+    async def test_F10_idle(self) -> None:
         """
-        Kill the child while it is idle.
+        F10: a child dies while it is idle, and the next call has its value.
         """
         queue = self.makeQueue()
         await self.within(5.0, queue.d)
@@ -351,23 +565,12 @@ class DeathTests(ProcessTestCase):
             os.kill(pid, signal.SIGKILL)
             return queue.call(identity, "next")
 
-        self.assertEqual(await self.strikeWhile(isInside, queue, strike), "next")
+        self.assertEqual(await self.within(2.0, self.begin(queue, strike)), "next")
         self.assertNotEqual(self.pidOf(queue), pid)
         await deferLater(reactor, 0.05)
         self.assertFalse(isAlive(pid))
+        self.assertEqual(queue.statistics().reruns, 0)
         await self.shutDownProperly(queue)
-
-    async def test_F10_idle(self) -> None:
-        """
-        F10: a child dies while it is idle, and the next call has its value.
-        """
-        await self.dieIdle(False)
-
-    async def test_F10_idleFromACallback(self) -> None:
-        """
-        F10: likewise, with the call from within a callback.
-        """
-        await self.dieIdle(True)
 
     async def test_F10_replacedAhead(self) -> None:
         """
@@ -386,33 +589,28 @@ class DeathTests(ProcessTestCase):
         """
         queue = self.makeQueue()
         await self.within(5.0, queue.d)
-        gaps: list[float] = []
-        last = time.monotonic()
-
-        def tick() -> None:
-            nonlocal last
-            now = time.monotonic()
-            gaps.append(now - last)
-            last = now
-
-        ticking = LoopingCall(tick)
-        ticking.start(0.002)
+        gaps = Gaps()
         try:
             data = bytes(16 << 20)
             pid = self.pidOf(queue)
-            os.kill(pid, signal.SIGSTOP)
             # A reactor that is blocked by the write is let go on, so that the test fails soon.
             rescue = threading.Timer(1.5, os.kill, (pid, signal.SIGKILL))
-            rescue.start()
-            d = queue.options(idempotent=False).call(len, data)
+
+            def strike() -> Deferred[Any]:
+                os.kill(pid, signal.SIGSTOP)
+                rescue.start()
+                return queue.options(idempotent=False).call(len, data)
+
+            d = self.begin(queue, strike)
+            await self.until(lambda: stateOf(pid) == "T", "the child is stopped")
             await deferLater(reactor, 0.05)
             rescue.cancel()
             if isAlive(pid):
                 os.kill(pid, signal.SIGKILL)
-            self.assertEqual(await self.within(4.0, d), 16 << 20)
+            self.assertEqual(await self.within(2.0, d), 16 << 20)
         finally:
-            ticking.stop()
-        self.assertLess(max(gaps), 0.25)
+            worst = gaps.end()
+        self.assertLess(worst, 0.25)
         await self.shutDownProperly(queue)
 
     async def test_F13_deathAfterReplyIsNobodysFault(self) -> None:
@@ -421,8 +619,30 @@ class DeathTests(ProcessTestCase):
         """
         queue = self.makeQueue()
         for _ in range(3):
-            self.assertEqual(await self.within(2.0, queue.call(faults.dieAfterReply, 0.03)), "returned")
+            d = self.begin(queue, partial(queue.call, faults.dieAfterReply, 0.03))
+            self.assertEqual(await self.within(2.0, d), "returned")
             self.assertEqual(await self.within(4.0, queue.call(identity, "next")), "next")
+        self.assertEqual(queue.statistics().reruns, 0)
+        await self.shutDownProperly(queue)
+
+    async def test_F13_whatIsDoneIsDone(self) -> None:
+        """
+        F13: results that have come before their child's death count, though there has been no time to tell of them.
+        """
+        queue = self.makeQueue()
+        # So that the window is open.
+        await self.allOf([queue.call(identity, number) for number in range(2000)], 5.0)
+        once = queue.options(idempotent=False)
+
+        def dawdle(value: int) -> int:
+            time.sleep(0.02)
+            return value
+
+        # What is done with the first results takes longer than the others and the death together.
+        calls = [once.call(identity, number).addCallback(dawdle) for number in range(30)]
+        pill = once.call(faults.killMyself)
+        self.assertEqual(await self.allOf(calls, 4.0), list(range(30)))
+        await self.errorOf(pill, WorkerLost)
         await self.shutDownProperly(queue)
 
     async def test_F14_bootFails(self) -> None:
@@ -431,7 +651,8 @@ class DeathTests(ProcessTestCase):
         """
         queue = self.makeQueue(onStart=faults.complainAndExit, onStartArgs=["no licence", 3])
         began = time.monotonic()
-        error = await self.errorOf(queue.call(identity, 1), WorkerStartError)
+        d = self.beginUnserved(queue, partial(queue.call, identity, 1))
+        error = await self.errorOf(d, WorkerStartError)
         self.assertLess(time.monotonic() - began, 10.0)
         self.assertIn("no licence", str(error))
         self.assertIn("code 3", str(error))
@@ -444,7 +665,7 @@ class DeathTests(ProcessTestCase):
         """
         queue = self.makeQueue()
         worker = self.makeWorker(onStart=faults.complainAndExit, onStartArgs=["no licence", 3])
-        error = await self.errorOf(queue.attachWorker(worker), WorkerStartError)
+        error = await self.errorOf(self.begin(queue, partial(queue.attachWorker, worker)), WorkerStartError)
         self.assertIn("no licence", str(error))
         self.assertEqual(await self.within(2.0, queue.call(identity, 1)), 1)
 
@@ -453,8 +674,8 @@ class DeathTests(ProcessTestCase):
         F14: an exception of the initializer is told.
         """
         queue = self.makeQueue(onStart=fail, onStartArgs=[ValueError, "no table of primes"])
-        error = await self.errorOf(queue.call(identity, 1), WorkerStartError)
-        self.assertIn("no table of primes", str(error))
+        d = self.beginUnserved(queue, partial(queue.call, identity, 1))
+        self.assertIn("no table of primes", str(await self.errorOf(d, WorkerStartError)))
 
     async def test_F14_bootFailsForAWhile(self) -> None:
         """
@@ -462,7 +683,7 @@ class DeathTests(ProcessTestCase):
         """
         note = self.path()
         queue = self.makeQueue(onStart=faults.dieTimes, onStartArgs=[note, 4, None, "exit"])
-        await self.errorOf(queue.call(identity, 1), WorkerStartError)
+        await self.errorOf(self.beginUnserved(queue, partial(queue.call, identity, 1)), WorkerStartError)
         await self.until(lambda: queue.workers()[0].pid, "a child has started", 10.0)
         self.assertEqual(await self.within(2.0, queue.call(identity, 1)), 1)
         await self.shutDownProperly(queue)
@@ -477,27 +698,24 @@ class DeathTests(ProcessTestCase):
         await deferLater(reactor, 3.0)
         self.assertLess(len(faults.runsIn(note)), 8)
 
-    async def poison(self, good: int) -> None:
+    async def test_F16_poisonAmongOthers(self) -> None:
         """
-        Queue a call that kills every child among others.
+        F16: a poison pill among 1,000 good calls gets its PoisonTask, and they get their values. Three children die.
         """
+        events = self.watchLog()
+        good = 1000
         queue = self.makeQueue(2)
         await self.within(5.0, queue.d)
         before = [queue.call(identity, number) for number in range(good // 2)]
-        pill = queue.call(faults.killMyself)
+        pill = self.begin(queue, partial(queue.call, faults.killMyself))
         after = [queue.call(identity, number) for number in range(good // 2, good)]
         error = await self.errorOf(pill, PoisonTask, limit=8.0)
         self.assertEqual(len(error.history), 3)
         self.assertEqual(await self.allOf([*before, *after], 8.0), list(range(good)))
         # Innocent calls may have been begun in a child that was killed, but were not.
         self.assertEqual(queue.statistics().reruns, 2)
+        self.assertEqual(textOf(events).count("was ended by signal 9"), 3)
         await self.shutDownProperly(queue)
-
-    async def test_F16_poisonAmongOthers(self) -> None:
-        """
-        F16: a poison pill among 1,000 good calls gets its PoisonTask, and they get their values.
-        """
-        await self.poison(1000)
 
     async def test_F16_lastTimeAlone(self) -> None:
         """
@@ -506,7 +724,7 @@ class DeathTests(ProcessTestCase):
         queue = self.makeQueue()
         await self.within(5.0, queue.d)
         note, others = self.path(), [self.path() for _ in range(3)]
-        pill = queue.call(faults.dieTimes, note, 3)
+        pill = self.begin(queue, partial(queue.call, faults.dieTimes, note, 3))
         good = [queue.call(faults.noteAndSleep, each, 0.0, each) for each in others]
         await self.errorOf(pill, PoisonTask, limit=8.0)
         self.assertEqual(await self.allOf(good, 4.0), others)
@@ -517,23 +735,24 @@ class DeathTests(ProcessTestCase):
         """
         F18: children that have been stopped, by themselves or while idle, are replaced.
         """
-        direct, inside, idle = self.makeQueue(), self.makeQueue(), self.makeQueue()
-        await self.within(5.0, gatherResults([direct.d, inside.d, idle.d]))
-        os.kill(self.pidOf(idle), signal.SIGSTOP)
-        began = time.monotonic()
-        first = direct.options(idempotent=False).call(faults.stopMyself)
-        second = inside.call(identity, 0).addCallback(
-            lambda _: inside.options(idempotent=False).call(faults.stopMyself)
-        )
-        third = idle.call(identity, "woken")
-        outcomes = [Outcome(each) for each in (first, second, third)]
-        await self.until(lambda: all(each.fired for each in outcomes), "all have been settled", 9.0)
-        self.assertLess(time.monotonic() - began, 9.0)
-        for outcome in outcomes[:2]:
-            self.assertIsInstance(outcome.error, WorkerLost)
-            self.assertIn("stopped", str(outcome.error))
-        self.assertEqual(outcomes[2].value, "woken")
-        for queue in (direct, inside, idle):
+        busy, idle = self.makeQueue(), self.makeQueue()
+        await self.within(5.0, gatherResults([busy.d, idle.d]))
+
+        def strike() -> Deferred[Any]:
+            os.kill(self.pidOf(idle), signal.SIGSTOP)
+            return gatherResults(
+                [
+                    Deferred.fromCoroutine(
+                        self.errorOf(busy.options(idempotent=False).call(faults.stopMyself), WorkerLost)
+                    ),
+                    idle.call(identity, "woken"),
+                ]
+            )
+
+        error, value = await self.within(8.0, self.begin(idle, strike))
+        self.assertIn("stopped", str(error))
+        self.assertEqual(value, "woken")
+        for queue in (busy, idle):
             self.assertEqual(await self.within(2.0, queue.call(identity, 1)), 1)
             await self.shutDownProperly(queue)
 
@@ -562,7 +781,7 @@ class DeathTests(ProcessTestCase):
         F22: a grandchild is ended with the session of its child.
         """
         queue = self.makeQueue()
-        pid = await self.within(4.0, queue.call(faults.leaveGrandchild, 30.0))
+        pid = await self.within(4.0, self.begin(queue, partial(queue.call, faults.leaveGrandchild, 30.0)))
         self.assertTrue(isAlive(pid))
         await self.shutDownProperly(queue)
         await self.until(lambda: not isAlive(pid), "the grandchild is gone", 2.0)
@@ -572,10 +791,21 @@ class DeathTests(ProcessTestCase):
         F23: a daemon that has left the session holds nothing of ours.
         """
         queue = self.makeQueue()
-        pid = await self.within(4.0, queue.call(faults.leaveDaemon, 0.5))
+        pid = await self.within(4.0, self.begin(queue, partial(queue.call, faults.leaveDaemon, 1.5)))
+
+        def holdsNoPipe() -> bool:
+            try:
+                held = [os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")]
+            except OSError:
+                # It is closing some just now.
+                return False
+            return not any(each.startswith("pipe:") for each in held)
+
+        # It tells its ID before it closes what it has from us.
+        await self.until(holdsNoPipe, "it holds no pipe", 1.2)
         self.assertEqual(await self.within(2.0, queue.call(identity, 1)), 1)
         await self.shutDownProperly(queue)
-        await self.until(lambda: not isAlive(pid), "the daemon has ended by itself", 2.0)
+        await self.until(lambda: not isAlive(pid), "the daemon has ended by itself", 3.0)
 
     async def test_F24_surroundings(self) -> None:
         """
@@ -585,7 +815,8 @@ class DeathTests(ProcessTestCase):
         before = await self.within(4.0, queue.call(faults.surroundings))
         folder = self.path()
         os.mkdir(folder)
-        self.assertEqual(await self.within(2.0, queue.call(faults.changeSurroundings, folder)), folder)
+        d = self.begin(queue, partial(queue.call, faults.changeSurroundings, folder))
+        self.assertEqual(await self.within(2.0, d), folder)
         after = await self.within(2.0, queue.call(faults.surroundings))
         self.assertEqual((after["cwd"], after["SIGINT"]), (before["cwd"], before["SIGINT"]))
         await self.shutDownProperly(queue)
@@ -596,9 +827,9 @@ class DeathTests(ProcessTestCase):
         """
         queue = self.makeQueue()
         before = await self.within(4.0, queue.call(os.getcwd))
-        self.assertIsNone(await self.within(2.0, queue.call(os.chdir, "/")))
+        self.assertIsNone(await self.within(2.0, self.begin(queue, partial(queue.call, os.chdir, "/"))))
         self.assertEqual(await self.within(2.0, queue.call(os.getcwd)), before)
-        await self.errorOf(queue.call(faults.changeAndRaise, "/"), faults.PlannedError)
+        await self.errorOf(self.begin(queue, partial(queue.call, faults.changeAndRaise, "/")), faults.PlannedError)
         self.assertEqual(await self.within(2.0, queue.call(os.getcwd)), before)
 
     async def test_F24_interruptsStillWork(self) -> None:
@@ -610,7 +841,7 @@ class DeathTests(ProcessTestCase):
         os.mkdir(folder)
         await self.within(4.0, queue.call(faults.changeSurroundings, folder))
         note = self.path()
-        d = queue.call(faults.noteAndSleep, note, 30.0)
+        d = self.begin(queue, partial(queue.call, faults.noteAndSleep, note, 30.0))
         await self.until(lambda: faults.runsIn(note), "it runs")
         pid = self.pidOf(queue)
         d.cancel()
@@ -620,12 +851,42 @@ class DeathTests(ProcessTestCase):
 
     async def test_F25_maxTasks(self) -> None:
         """
-        F25: with C{maxTasks}, each child runs exactly so many calls, and none is lost.
+        F25: with C{maxTasks} and a backlog of 10,000, no child runs more calls, and none is lost. There is no stall: a
+        successor is ready ahead of its time.
         """
-        queue = self.makeQueue(maxTasks=50)
-        pids = await self.allOf([queue.call(os.getpid) for _ in range(500)], 20.0)
-        self.assertEqual(sorted(pids.count(each) for each in set(pids)), [50] * 10)
+        queue = self.makeQueue(maxTasks=1000)
+        await self.within(5.0, queue.d)
+        times: list[float] = []
+
+        def noteTime(pid: int) -> int:
+            times.append(time.monotonic())
+            return pid
+
+        calls = [queue.call(os.getpid).addCallback(noteTime) for _ in range(5_000)]
+        rest = self.begin(queue, lambda: gatherResults([queue.call(os.getpid) for _ in range(5_000)]))
+        pids = await self.allOf(calls, 20.0)
+        pids += await self.within(20.0, rest)
+        counts = [pids.count(each) for each in dict.fromkeys(pids)]
+        self.assertLessEqual(max(counts), 1000)
+        self.assertGreaterEqual(min(counts[:-1]), 799, "one has left before its successor was to be started")
+        self.assertEqual(sum(counts), 10_000)
+        self.assertLess(max(later - earlier for earlier, later in pairwise(times)), 1.5)
         self.assertEqual(queue.statistics().reruns, 0)
+        await self.shutDownProperly(queue)
+
+    async def test_F25_exactly(self) -> None:
+        """
+        F25: each child runs exactly so many calls, also if they take long.
+        """
+        queue = self.makeQueue(maxTasks=5)
+        await self.within(5.0, queue.d)
+        d = self.begin(queue, lambda: gatherResults([queue.call(faults.pidAfter, 0.05) for _ in range(30)]))
+        pids = await self.within(10.0, d)
+        counts = [pids.count(each) for each in dict.fromkeys(pids)]
+        # The call whose callback makes the others is one, too.
+        self.assertIn(counts.pop(0), (4, 5))
+        counts.pop()
+        self.assertEqual(set(counts), {5})
         await self.shutDownProperly(queue)
 
     async def test_F26_maxMemory(self) -> None:
@@ -633,24 +894,17 @@ class DeathTests(ProcessTestCase):
         F26: a child that has grown too large is replaced between calls.
         """
         queue = self.makeQueue(maxMemory=150_000)
-        pid = await self.within(4.0, queue.call(faults.keepMemory, 200 << 20))
-        await self.within(4.0, queue.call(identity, 1))
-        await self.until(lambda: queue.workers()[0].pid not in (None, pid), "there is another child", 3.0)
+        pid = await self.within(4.0, self.begin(queue, partial(queue.call, faults.keepMemory, 200 << 20)))
+        await self.until(lambda: queue.workers()[0].pid not in (None, pid), "there is another child", 1.5)
         self.assertEqual(await self.within(2.0, queue.call(identity, 1)), 1)
+        self.assertEqual(queue.statistics().reruns, 0)
         await self.shutDownProperly(queue)
 
-    async def test_F29_kills(self) -> None:
-        """
-        F29: many kills in a row leave nothing.
-        """
-        queue = self.makeQueue(2)
-        for number in range(1000 if SOAK else 20):
-            d = queue.call(faults.dieTimes, self.path(), 1, number)
-            self.assertEqual(await self.within(8.0, d), number)
-        await self.shutDownProperly(queue)
-        self.assertEqual(marked(self.mark), [])
 
-    test_F29_kills.timeout = 1800 if SOAK else 60  # type: ignore[attr-defined]
+class DeathTestsFromACallback(FromACallback, DeathTests):
+    """
+    The same, from within callbacks.
+    """
 
 
 @implementer(IConsumer)
@@ -712,12 +966,13 @@ class StreamTests(ProcessTestCase):
         """
         queue = self.makeQueue()
         for number in (1, 2, 40, 3000):
-            deferator = await self.within(4.0, queue.call(faults.itemsThen, number, "raise"))
+            d = self.begin(queue, partial(queue.call, faults.itemsThen, number, "raise"))
+            deferator = await self.within(4.0, d)
             items, _ = await self.readError(deferator, faults.PlannedError, ProcessError)
             self.assertEqual(items, list(range(number)))
         await self.errorOf(queue.call(faults.itemsThen, 0, "raise"), faults.PlannedError, ProcessError)
-        inside = queue.call(identity, 0).addCallback(lambda _: queue.call(faults.itemsThen, 2, "leave"))
-        items, _ = await self.readError(await self.within(4.0, inside), RemoteError)
+        d = self.begin(queue, partial(queue.call, faults.itemsThen, 2, "leave"))
+        items, _ = await self.readError(await self.within(4.0, d), RemoteError)
         self.assertEqual(items, [0, 1])
         await self.shutDownProperly(queue)
 
@@ -727,7 +982,8 @@ class StreamTests(ProcessTestCase):
         """
         queue = self.makeQueue()
         note = self.path()
-        deferator = await self.within(4.0, queue.call(faults.itemsAfterDeaths, note, 2, 5))
+        d = self.begin(queue, partial(queue.call, faults.itemsAfterDeaths, note, 2, 5))
+        deferator = await self.within(4.0, d)
         self.assertEqual(await self.read(deferator), list(range(5)))
         self.assertEqual(faults.runsIn(note), "...")
         await self.errorOf(queue.call(faults.itemsThen, 0, "kill"), PoisonTask, limit=6.0)
@@ -740,9 +996,9 @@ class StreamTests(ProcessTestCase):
         queue = self.makeQueue()
         for number, act in ((1, "kill"), (5, "exit"), (2000, "kill")):
             note = self.path()
-            deferator = await self.within(
-                4.0, queue.call(faults.itemsThen, number, act, note, 0.02 if number < 9 else 0)
-            )
+            pause = 0.02 if number < 9 else 0.0
+            d = self.begin(queue, partial(queue.call, faults.itemsThen, number, act, note, pause))
+            deferator = await self.within(4.0, d)
             items, error = await self.readError(deferator, WorkerLost)
             self.assertEqual(items, list(range(len(items))))
             self.assertIn(f"after {len(items)} items", str(error))
@@ -758,7 +1014,8 @@ class StreamTests(ProcessTestCase):
         queue = self.makeQueue()
         note = self.path()
         consumer = Taker(stopAt=3)
-        await self.errorOf(queue.call(faults.endless, note, consumer=consumer), CancelledError)
+        d = self.begin(queue, partial(queue.call, faults.endless, note, consumer=consumer))
+        await self.errorOf(d, CancelledError)
         self.assertEqual(consumer.written, [0, 1, 2])
         await self.until(lambda: faults.runsIn(note).endswith("f"), "the generator is closed", 1.0)
         self.assertEqual(await self.within(2.0, queue.call(identity, 1)), 1)
@@ -770,7 +1027,7 @@ class StreamTests(ProcessTestCase):
         """
         queue = self.makeQueue()
         note = self.path()
-        deferator = await self.within(4.0, queue.call(faults.endless, note))
+        deferator = await self.within(4.0, self.begin(queue, partial(queue.call, faults.endless, note)))
         self.assertEqual(await self.read(deferator, 3), [0, 1, 2])
         await self.until(lambda: faults.runsIn(note).endswith("f"), "the generator is closed", 1.0)
         await self.shutDownProperly(queue)
@@ -780,7 +1037,7 @@ class StreamTests(ProcessTestCase):
         F52: a reader leaves a generator that is at an item which takes for ever; the worker is free soon.
         """
         queue = self.makeQueue()
-        deferator = await self.within(4.0, queue.call(faults.itemsThen, 3, "hang"))
+        deferator = await self.within(4.0, self.begin(queue, partial(queue.call, faults.itemsThen, 3, "hang")))
         self.assertEqual(await self.read(deferator, 2), [0, 1])
         deferator.stop()
         self.assertEqual(await self.within(GRACE + 2.5, queue.call(identity, 1), "a call after the stream"), 1)
@@ -792,7 +1049,7 @@ class StreamTests(ProcessTestCase):
         """
         queue = self.makeQueue()
         note = self.path()
-        deferator = await self.within(4.0, queue.call(faults.refuseToClose, note))
+        deferator = await self.within(4.0, self.begin(queue, partial(queue.call, faults.refuseToClose, note)))
         self.assertEqual(await self.read(deferator, 3), [0, 1, 2])
         await self.until(lambda: faults.runsIn(note) == "f", "the generator is closed", 1.0)
         self.assertEqual(await self.within(2.0, queue.call(identity, 1)), 1)
@@ -805,8 +1062,7 @@ class StreamTests(ProcessTestCase):
         queue = self.makeQueue()
         note = self.path()
         consumer = Taker(pauseAt=3)
-        d = queue.call(faults.endless, note, consumer=consumer)
-        outcome = Outcome(d)
+        outcome = Outcome(self.begin(queue, partial(queue.call, faults.endless, note, consumer=consumer)))
         await self.until(lambda: len(consumer.written) == 3, "the consumer has its items")
         await deferLater(reactor, 0.1)
         made = len(faults.runsIn(note))
@@ -822,7 +1078,7 @@ class StreamTests(ProcessTestCase):
 
     async def test_F54_shutdown(self) -> None:
         """
-        F54: a queue with an endless stream is shut down; the stream ends with an error, and its generator is closed.
+        F54: a queue with endless streams is shut down; both end with an error.
         """
         queue = self.makeQueue()
         note, consumer = self.path(), Taker()
@@ -838,10 +1094,24 @@ class StreamTests(ProcessTestCase):
         reading = Outcome(Deferred.fromCoroutine(readOn()))
         await self.until(lambda: len(items) > 3 and len(consumer.written) > 3, "there are items")
         began = time.monotonic()
-        await self.within(5.0, queue.shutdown(drain=False, deadline=0.2))
+        await self.within(5.0, self.beginUnserved(queue, lambda: queue.shutdown(drain=False, deadline=0.2)))
         self.assertLess(time.monotonic() - began, 3.0)
         for outcome in (reading, consumed):
             self.assertIsInstance(outcome.error, QueueShutdown)
+
+    async def test_F54_closed(self) -> None:
+        """
+        F54: the generator is closed then: its C{finally} is run.
+        """
+        queue = self.makeQueue()
+        note = self.path()
+        deferator = await self.within(4.0, queue.call(faults.endless, note, 0.001))
+        self.assertEqual(await self.read(deferator, 3), [0, 1, 2])
+        deferator = await self.within(4.0, queue.call(faults.endless, note, 0.001))
+        reading = Outcome(Deferred.fromCoroutine(self.read(deferator)))
+        await self.within(5.0, queue.shutdown(drain=False, deadline=0.2))
+        self.assertIs(reading.kind, QueueShutdown)
+        self.assertEqual(faults.runsIn(note).count("f"), 2)
 
     async def test_F55_dropped(self) -> None:
         """
@@ -849,9 +1119,13 @@ class StreamTests(ProcessTestCase):
         """
         queue = self.makeQueue()
         note = self.path()
-        deferator = await self.within(4.0, queue.call(faults.endless, note))
-        del deferator
+        d = self.begin(queue, partial(queue.call, faults.endless, note))
+        deferator = await self.within(4.0, d)
+        self.assertNotIn("f", faults.runsIn(note))
+        del d, deferator
+        gc.collect()
         await self.until(lambda: faults.runsIn(note).endswith("f"), "the generator is closed", 2.0)
+        self.assertEqual(await self.within(2.0, queue.call(identity, 1)), 1)
         await self.shutDownProperly(queue)
 
     async def test_F56_slowItem(self) -> None:
@@ -859,7 +1133,8 @@ class StreamTests(ProcessTestCase):
         F56: an item that takes longer than the timeout ends the stream.
         """
         queue = self.makeQueue()
-        deferator = await self.within(4.0, queue.call(faults.itemsThen, 2, "hang", timeout=0.3))
+        d = self.begin(queue, partial(queue.call, faults.itemsThen, 2, "hang", timeout=0.3))
+        deferator = await self.within(4.0, d)
         items, _ = await self.readError(deferator, TimeoutError)
         self.assertEqual(items, [0, 1])
         self.assertEqual(await self.within(GRACE + 2.5, queue.call(identity, 1), "a call after the stream"), 1)
@@ -870,7 +1145,7 @@ class StreamTests(ProcessTestCase):
         F56: a second reader is refused.
         """
         queue = self.makeQueue()
-        deferator = await self.within(4.0, queue.call(faults.itemsThen, 100))
+        deferator = await self.within(4.0, self.begin(queue, partial(queue.call, faults.itemsThen, 100)))
         reader = aiter(deferator)
         self.assertEqual(await self.within(2.0, Deferred.fromCoroutine(anext(reader))), 0)
         self.assertRaises(NotReadyError, aiter, deferator)
@@ -885,7 +1160,8 @@ class StreamTests(ProcessTestCase):
         note = self.path()
         pid = await self.within(4.0, queue.call(os.getpid))
         consumer = Taker(error=LookupError("no room"))
-        await self.errorOf(queue.call(faults.endless, note, consumer=consumer), LookupError)
+        d = self.begin(queue, partial(queue.call, faults.endless, note, consumer=consumer))
+        await self.errorOf(d, LookupError)
         await self.until(lambda: faults.runsIn(note).endswith("f"), "the generator is closed", 1.0)
         self.assertEqual(await self.within(2.0, queue.call(os.getpid)), pid)
         await self.shutDownProperly(queue)
@@ -895,7 +1171,9 @@ class StreamTests(ProcessTestCase):
         F34: an item cannot be pickled; those before it arrive, and the error names what it is about.
         """
         queue = self.makeQueue()
-        deferator = await self.within(4.0, queue.call(faults.itemsWith, 30, faults.makeLock))
+        deferator = await self.within(
+            4.0, self.begin(queue, partial(queue.call, faults.itemsWith, 30, faults.makeLock))
+        )
         items, error = await self.readError(deferator, ResultEncodeError)
         self.assertEqual(items, list(range(30)))
         self.assertIn("lock", str(error))
@@ -908,7 +1186,7 @@ class StreamTests(ProcessTestCase):
         """
         queue = self.makeQueue()
         for make in (faults.makeTrapThatRaises, faults.makeTrapThatExits, faults.makeHostileTrap):
-            deferator = await self.within(4.0, queue.call(faults.itemsWith, 30, make))
+            deferator = await self.within(4.0, self.begin(queue, partial(queue.call, faults.itemsWith, 30, make)))
             items, _ = await self.readError(deferator, ResultDecodeError)
             # Those that travelled with it may be lost.
             self.assertEqual(items, list(range(len(items))), make)
@@ -923,10 +1201,17 @@ class StreamTests(ProcessTestCase):
         queue = self.makeQueue(limit=100_000)
         deferator = await self.within(4.0, queue.call(faults.itemsOf, 50_000, 20))
         self.assertEqual([len(item) for item in await self.read(deferator)], [50_000] * 20)
-        deferator = await self.within(4.0, queue.call(faults.itemsOf, 1000, 3, 200_000))
+        d = self.begin(queue, partial(queue.call, faults.itemsOf, 1000, 3, 200_000))
+        deferator = await self.within(4.0, d)
         items, _ = await self.readError(deferator, ResultEncodeError)
         self.assertEqual(len(items), 3)
         await self.shutDownProperly(queue)
+
+
+class StreamTestsFromACallback(FromACallback, StreamTests):
+    """
+    The same, from within callbacks.
+    """
 
 
 class LifecycleTests(ProcessTestCase):
@@ -940,7 +1225,7 @@ class LifecycleTests(ProcessTestCase):
         """
         queue = self.makeQueue(2)
         calls = [queue.call(identity, number) for number in range(10_000)]
-        done = queue.shutdown()
+        done = self.beginUnserved(queue, queue.shutdown)
         self.assertEqual(await self.allOf(calls, 20.0), list(range(10_000)))
         self.assertEqual(await self.within(3.0, done), [])
 
@@ -955,7 +1240,7 @@ class LifecycleTests(ProcessTestCase):
         await self.until(lambda: faults.runsIn(note), "it runs")
         outcomes = [Outcome(queue.call(identity, number)) for number in range(10_000)]
         began = time.monotonic()
-        done = queue.shutdown(drain=False)
+        done = self.beginUnserved(queue, lambda: queue.shutdown(drain=False))
         self.assertEqual(await self.within(2.0, running), "done")
         await self.within(3.0, done)
         self.assertLess(time.monotonic() - began, 2.5)
@@ -971,7 +1256,8 @@ class LifecycleTests(ProcessTestCase):
         outcomes = [Outcome(queue.call(func, 30.0)) for func in (faults.ignoreInterrupts, faults.blockInC)]
         await deferLater(reactor, 0.2)
         pids = [worker.pid for worker in queue.workers()]
-        left = await self.within(2.0, queue.shutdown(drain=False, deadline=0.2))
+        d = self.beginUnserved(queue, lambda: queue.shutdown(drain=False, deadline=0.2))
+        left = await self.within(2.0, d)
         self.assertEqual(len(left), 2)
         self.assertEqual([each.kind for each in outcomes], [WorkerLost, WorkerLost])
         await self.until(lambda: not any(map(isAlive, pids)), "the children are gone", 1.0)
@@ -998,9 +1284,13 @@ class LifecycleTests(ProcessTestCase):
         """
         queue = self.makeQueue()
         await self.within(3.0, queue.call(identity, 1))
-        done = queue.shutdown()
-        self.failureResultOf(queue.call(identity, 1), QueueClosed)
-        await self.within(3.0, done)
+
+        def close() -> Deferred[Any]:
+            done = queue.shutdown()
+            self.failureResultOf(queue.call(identity, 1), QueueClosed)
+            return done
+
+        await self.within(3.0, self.begin(queue, close))
         self.failureResultOf(queue.call(identity, 1), QueueClosed)
         self.failureResultOf(queue.update(identity, 1), QueueClosed)
 
@@ -1010,7 +1300,7 @@ class LifecycleTests(ProcessTestCase):
         """
         queue = self.makeQueue(2)
         outcomes = [Outcome(queue.call(identity, number)) for number in range(10)]
-        await self.within(2.0, queue.shutdown(drain=False))
+        await self.within(2.0, self.beginUnserved(queue, lambda: queue.shutdown(drain=False)))
         self.assertEqual({each.kind for each in outcomes}, {QueueShutdown})
         await deferLater(reactor, 0.3)
         self.assertEqual(marked(self.mark), [])
@@ -1023,7 +1313,7 @@ class LifecycleTests(ProcessTestCase):
         outcome = Outcome(queue.call(identity, 1))
         await deferLater(reactor, 0.3)
         self.assertEqual(len(marked(self.mark)), 2)
-        await self.within(2.0, queue.shutdown(drain=False))
+        await self.within(2.0, self.beginUnserved(queue, lambda: queue.shutdown(drain=False)))
         self.assertIs(outcome.kind, QueueShutdown)
         self.assertEqual(marked(self.mark), [])
 
@@ -1033,7 +1323,7 @@ class LifecycleTests(ProcessTestCase):
         """
         queue = self.makeQueue(2)
         calls = [queue.call(identity, number) for number in range(10)]
-        done = queue.shutdown()
+        done = self.beginUnserved(queue, queue.shutdown)
         self.assertEqual(await self.allOf(calls, 5.0), list(range(10)))
         await self.within(2.0, done)
 
@@ -1044,7 +1334,7 @@ class LifecycleTests(ProcessTestCase):
         note = self.path()
         queue = self.makeQueue(onStart=faults.dieTimes, onStartArgs=[note, 1000, None, "exit"])
         await self.errorOf(queue.call(identity, 1), WorkerStartError)
-        await self.within(2.0, queue.shutdown())
+        await self.within(2.0, self.beginUnserved(queue, queue.shutdown))
         runs = faults.runsIn(note)
         await deferLater(reactor, 0.5)
         self.assertEqual(faults.runsIn(note), runs)
@@ -1055,7 +1345,7 @@ class LifecycleTests(ProcessTestCase):
         """
         queue = self.makeQueue(maxTasks=10)
         await self.allOf([queue.call(identity, number) for number in range(9)], 5.0)
-        await self.within(2.0, queue.shutdown())
+        await self.within(2.0, self.begin(queue, queue.shutdown))
         await deferLater(reactor, 0.2)
         self.assertEqual(marked(self.mark), [])
 
@@ -1070,7 +1360,8 @@ class LifecycleTests(ProcessTestCase):
         await self.until(lambda: faults.runsIn(note), "it runs")
         (worker,) = [each for each in queue.workers() if each.tasks]
         others = [queue.call(identity, number) for number in range(20)]
-        self.assertEqual(await self.within(3.0, queue.detachWorker(worker)), [])
+        d = self.beginUnserved(queue, partial(queue.detachWorker, worker))
+        self.assertEqual(await self.within(3.0, d), [])
         self.assertEqual(await self.within(1.0, running), "done")
         self.assertEqual(await self.allOf(others, 2.0), list(range(20)))
         self.assertEqual(faults.runsIn(note), ".")
@@ -1089,7 +1380,7 @@ class LifecycleTests(ProcessTestCase):
         (worker,) = [each for each in queue.workers() if each.tasks]
         pid = worker.pid
         others = [queue.call(identity, number) for number in range(20)]
-        left = await self.within(1.0, queue.detachWorker(worker, crash=True))
+        left = await self.within(1.0, self.beginUnserved(queue, partial(queue.detachWorker, worker, crash=True)))
         self.assertEqual([task.callTuple[0] for task in left], [faults.noteAndSleep])
         self.assertIs(running.kind, WorkerLost)
         self.assertEqual(await self.allOf(others, 2.0), list(range(20)))
@@ -1106,7 +1397,8 @@ class LifecycleTests(ProcessTestCase):
         running = queue.call(faults.performOnce, note, "hang")
         await self.until(lambda: faults.runsIn(note), "it runs")
         (worker,) = [each for each in queue.workers() if each.tasks]
-        self.assertEqual(await self.within(1.0, queue.detachWorker(worker, reassign=True, crash=True)), [])
+        d = self.beginUnserved(queue, partial(queue.detachWorker, worker, reassign=True, crash=True))
+        self.assertEqual(await self.within(1.0, d), [])
         await self.within(2.0, running)
         self.assertEqual(faults.runsIn(note), "..")
         await self.shutDownProperly(queue)
@@ -1120,7 +1412,7 @@ class LifecycleTests(ProcessTestCase):
         for number in range(5):
             ID = await self.within(5.0, queue.attachWorker(worker))
             self.assertEqual(await self.within(2.0, queue.call(identity, number)), number)
-            await self.within(2.0, queue.detachWorker(ID, crash=True))
+            await self.within(2.0, self.begin(queue, partial(queue.detachWorker, ID, crash=True)))
         other = self.makeQueue()
         attached = other.attachWorker(worker)
         done = other.shutdown()
@@ -1141,7 +1433,8 @@ class LifecycleTests(ProcessTestCase):
         resource.setrlimit(resource.RLIMIT_NOFILE, (free[3], before[1]))
         try:
             queue = self.makeQueue()
-            error = await self.errorOf(queue.call(identity, 1), WorkerStartError, limit=10.0)
+            d = self.beginUnserved(queue, partial(queue.call, identity, 1))
+            error = await self.errorOf(d, WorkerStartError, limit=10.0)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, before)
         self.assertIn("Too many open files", str(error))
@@ -1150,27 +1443,11 @@ class LifecycleTests(ProcessTestCase):
         await self.shutDownProperly(queue)
         await self.shutDownProperly(warm)
 
-    async def test_F73_attachAndDetach(self) -> None:
-        """
-        F73: workers that come and go leave nothing.
-        """
-        queue = self.makeQueue()
-        for number in range(1000 if SOAK else 15):
-            ID = await self.within(5.0, queue.attachWorker(self.makeWorker()))
-            self.assertEqual(await self.within(3.0, queue.call(identity, number)), number)
-            self.assertEqual(await self.within(3.0, queue.detachWorker(ID)), [])
-        await self.shutDownProperly(queue)
 
-    async def test_F73_queues(self) -> None:
-        """
-        F73: queues that come and go leave nothing.
-        """
-        for number in range(1000 if SOAK else 15):
-            queue = ProcessQueue(1, returnFailure=True, environment=self.environment)
-            self.assertEqual(await self.within(5.0, queue.call(identity, number)), number)
-            await self.within(3.0, queue.shutdown())
-
-    test_F73_attachAndDetach.timeout = test_F73_queues.timeout = 1800 if SOAK else 60  # type: ignore[attr-defined]
+class LifecycleTestsFromACallback(FromACallback, LifecycleTests):
+    """
+    The same, from within callbacks and errbacks.
+    """
 
 
 class CallerTests(ProcessTestCase):
@@ -1188,13 +1465,18 @@ class CallerTests(ProcessTestCase):
         notes = [self.path() for _ in range(20)]
         first = queue.call(faults.noteAndSleep, self.path(), 0.1, "slept")
         waiting = [queue.call(faults.noteRun, each) for each in notes]
-        for call in waiting:
-            call.cancel()
-            self.failureResultOf(call, CancelledError)
+
+        def cancel() -> Deferred[None]:
+            for call in waiting:
+                call.cancel()
+                self.failureResultOf(call, CancelledError)
+            return succeed(None)
+
+        await self.within(2.0, self.beginUnserved(queue, cancel))
         self.assertEqual(await self.within(2.0, first), "slept")
         self.assertEqual(await self.within(2.0, queue.call(identity, 1)), 1)
         self.assertEqual([faults.runsIn(each) for each in notes], [""] * 20)
-        self.assertEqual(queue.statistics().cancelled, 20)
+        self.assertIn(queue.statistics().cancelled, (20, 21))
         await self.shutDownProperly(queue)
 
     async def test_F81_cancelRunning(self) -> None:
@@ -1205,7 +1487,7 @@ class CallerTests(ProcessTestCase):
         pid = await self.within(5.0, queue.call(os.getpid))
         for func, args in ((faults.noteAndSleep, (30.0,)), (faults.noteAndSpin, (30.0,))):
             note = self.path()
-            d = queue.call(func, note, *args)
+            d = self.begin(queue, partial(queue.call, func, note, *args))
             await self.until(lambda note=note: faults.runsIn(note), "it runs")  # type: ignore[misc]
             d.cancel()
             self.failureResultOf(d, CancelledError)
@@ -1219,7 +1501,7 @@ class CallerTests(ProcessTestCase):
         queue = self.makeQueue()
         for func in (faults.ignoreInterrupts, faults.blockInC):
             pid = await self.within(5.0, queue.call(os.getpid))
-            d = queue.call(func, 20.0)
+            d = self.begin(queue, partial(queue.call, func, 20.0))
             await deferLater(reactor, 0.2)
             d.cancel()
             self.failureResultOf(d, CancelledError)
@@ -1235,7 +1517,7 @@ class CallerTests(ProcessTestCase):
         await self.within(5.0, queue.d)
         good = []
         for number in range(150):
-            d = queue.call(time.sleep, 0.001)
+            d = self.begin(queue, partial(queue.call, time.sleep, 0.001))
             d.addErrback(lambda failure: failure.trap(CancelledError) and None)
             good.append(queue.call(identity, number))
             await deferLater(reactor, (number % 10) * 0.0003)
@@ -1271,7 +1553,7 @@ class CallerTests(ProcessTestCase):
         queue = self.makeQueue()
         note = self.path()
         await self.within(5.0, queue.d)
-        d = queue.call(faults.dieTimes, note, 2)
+        d = self.begin(queue, partial(queue.call, faults.dieTimes, note, 2))
         await self.until(lambda: queue.outstanding()[0].state.name == "QUEUED" and faults.runsIn(note), "it waits")
         runs = faults.runsIn(note)
         d.cancel()
@@ -1279,6 +1561,98 @@ class CallerTests(ProcessTestCase):
         self.assertEqual(await self.within(3.0, queue.call(identity, 1)), 1)
         self.assertEqual(faults.runsIn(note), runs)
         await self.shutDownProperly(queue)
+
+    async def test_F85_timeoutAndResult(self) -> None:
+        """
+        F85: a call takes about as long as its timeout; it has one outcome, and is executed twice at most.
+        """
+        queue = self.makeQueue()
+        await self.within(5.0, queue.call(faults.noteAndSleep, self.path(), 0.0))
+        for number in range(20):
+            note = self.path()
+            timeout = 0.016 + 0.0005 * number
+            d = self.begin(queue, partial(queue.call, faults.noteAndSleep, note, 0.02, number, timeout=timeout))
+            outcome = await self.outcomeOf(d, 3.0)
+            self.assertIn(len(faults.runsIn(note)), (0, 1, 2))
+            if outcome.failure is not None:
+                self.assertIsInstance(outcome.error, TimeoutError)
+        await self.shutDownProperly(queue)
+
+    async def test_F86_rerunAfterTimeout(self) -> None:
+        """
+        F86, F87: a call that times out is run again, with its number of the attempt, and only that outcome counts.
+        """
+        queue = self.makeQueue()
+        await self.within(5.0, queue.d)
+        note = self.path()
+        d = self.begin(queue, partial(queue.call, faults.attemptThatHangsOnce, note, timeout=0.3))
+        self.assertEqual(await self.within(3.0, d), 2)
+        self.assertEqual(faults.runsIn(note), "12")
+        note = self.path()
+        d = self.begin(queue, partial(queue.call, faults.noteAndSleep, note, 30.0, timeout=0.2))
+        error = await self.errorOf(d, TimeoutError, limit=4.0)
+        self.assertEqual(faults.runsIn(note), "..")
+        self.assertIn("timed out", str(error))
+        await self.shutDownProperly(queue)
+
+    async def test_F89_full(self) -> None:
+        """
+        F89: a bounded queue refuses calls at once.
+        """
+        queue = self.makeQueue(maxPending=3)
+        await self.within(5.0, queue.d)
+        note = self.path()
+        running = queue.call(faults.noteAndSleep, note, 0.2)
+        await self.until(lambda: faults.runsIn(note), "it runs")
+        waiting = [queue.call(identity, number) for number in range(3)]
+        await self.errorOf(self.beginUnserved(queue, partial(queue.call, identity, 4)), QueueFull, limit=0.1)
+        await self.allOf([running, *waiting], 3.0)
+        await self.shutDownProperly(queue)
+
+    async def test_F90_seriesThroughLosses(self) -> None:
+        """
+        F90: the calls of a series are started in order, over two workers, with deaths and cancellations between them.
+        """
+        queue = self.makeQueue(2)
+        for worker in queue.workers():
+            queue.qualifyWorker(worker, "one")
+        await self.within(5.0, queue.d)
+        await self.within(5.0, queue.update(faults.noteStart, 0))
+        count = self.path()
+        calls: list[Deferred[Any]] = []
+
+        def call() -> Deferred[None]:
+            for number in range(60):
+                if number == 20:
+                    calls.append(queue.call(faults.dieTimes, count, 2, (20, 0.0), series="one"))
+                else:
+                    calls.append(queue.call(faults.noteStart, number, series="one"))
+            return succeed(None)
+
+        await self.within(2.0, self.beginUnserved(queue, call))
+        others = [queue.call(identity, number) for number in range(60)]
+        cancelled = calls.pop(40)
+        cancelled.cancel()
+        self.failureResultOf(cancelled, CancelledError)
+        starts = [start for number, start in await self.allOf(calls, 10.0) if number != 20]
+        self.assertEqual(len(starts), 58)
+        for earlier, later in pairwise(starts):
+            # A call has been started a moment before its function runs.
+            self.assertLess(earlier, later + 0.1)
+        self.assertEqual(await self.allOf(others, 3.0), list(range(60)))
+        await self.shutDownProperly(queue)
+
+
+class CallerTestsFromACallback(FromACallback, CallerTests):
+    """
+    The same, from within callbacks and errbacks.
+    """
+
+
+class ReentrancyTests(ProcessTestCase):
+    """
+    What is done in callbacks and errbacks, and nowhere else.
+    """
 
     async def test_F83_chain(self) -> None:
         """
@@ -1345,78 +1719,208 @@ class CallerTests(ProcessTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         await self.shutDownProperly(queue)
 
-    async def test_F85_timeoutAndResult(self) -> None:
+    async def test_F83_everythingInACallback(self) -> None:
         """
-        F85: a call takes about as long as its timeout; it has one outcome, and is executed twice at most.
-        """
-        queue = self.makeQueue()
-        await self.within(5.0, queue.call(faults.noteAndSleep, self.path(), 0.0))
-        for number in range(20):
-            note = self.path()
-            d = queue.call(faults.noteAndSleep, note, 0.02, number, timeout=0.016 + 0.0005 * number)
-            outcome = await self.outcomeOf(d, 3.0)
-            self.assertIn(len(faults.runsIn(note)), (0, 1, 2))
-            if outcome.failure is not None:
-                self.assertIsInstance(outcome.error, TimeoutError)
-        await self.shutDownProperly(queue)
-
-    async def test_F86_rerunAfterTimeout(self) -> None:
-        """
-        F86, F87: a call that times out is run again, with its number of the attempt, and only that outcome counts.
-        """
-        queue = self.makeQueue()
-        await self.within(5.0, queue.d)
-        note = self.path()
-        d = queue.call(faults.attemptThatHangsOnce, note, timeout=0.3)
-        self.assertEqual(await self.within(3.0, d), 2)
-        self.assertEqual(faults.runsIn(note), "12")
-        note = self.path()
-        error = await self.errorOf(queue.call(faults.noteAndSleep, note, 30.0, timeout=0.2), TimeoutError, limit=4.0)
-        self.assertEqual(faults.runsIn(note), "..")
-        self.assertIn("timed out", str(error))
-        await self.shutDownProperly(queue)
-
-    async def test_F89_full(self) -> None:
-        """
-        F89: a bounded queue refuses calls at once.
-        """
-        queue = self.makeQueue(maxPending=3)
-        await self.within(5.0, queue.d)
-        note = self.path()
-        running = queue.call(faults.noteAndSleep, note, 0.2)
-        await self.until(lambda: faults.runsIn(note), "it runs")
-        waiting = [queue.call(identity, number) for number in range(3)]
-        self.failureResultOf(queue.call(identity, 4), QueueFull)
-        await self.allOf([running, *waiting], 3.0)
-        await self.shutDownProperly(queue)
-
-    async def test_F90_seriesThroughLosses(self) -> None:
-        """
-        F90: the calls of a series are started in order, over two workers, with deaths and cancellations between them.
+        F83: a callback calls, cancels, updates, attaches, detaches and, in the end, shuts the queue down.
         """
         queue = self.makeQueue(2)
-        for worker in queue.workers():
-            queue.qualifyWorker(worker, "one")
         await self.within(5.0, queue.d)
-        await self.within(5.0, queue.update(faults.noteStart, 0))
-        count = self.path()
-        calls: list[Deferred[Any]] = []
-        for number in range(60):
-            if number == 20:
-                calls.append(queue.call(faults.dieTimes, count, 2, (20, 0.0), series="one"))
-            else:
-                calls.append(queue.call(faults.noteStart, number, series="one"))
-        others = [queue.call(identity, number) for number in range(60)]
-        cancelled = calls.pop(40)
-        cancelled.cancel()
-        self.failureResultOf(cancelled, CancelledError)
-        starts = [start for number, start in await self.allOf(calls, 10.0) if number != 20]
-        self.assertEqual(len(starts), 58)
-        for earlier, later in pairwise(starts):
-            # A call has been started a moment before its function runs.
-            self.assertLess(earlier, later + 0.1)
-        self.assertEqual(await self.allOf(others, 3.0), list(range(60)))
+        note = self.path()
+        done: list[Outcome] = []
+
+        def strike(value: int) -> None:
+            doomed = queue.call(faults.noteAndSleep, note, 30.0)
+            called = queue.call(identity, value + 1)
+            done.append(Outcome(doomed))
+            doomed.cancel()
+            done.append(Outcome(called))
+            done.append(Outcome(queue.update(identity, 2)))
+            done.append(Outcome(queue.detachWorker(queue.workers()[0])))
+            done.append(Outcome(queue.attachWorker(self.makeWorker())))
+            done.append(Outcome(queue.shutdown()))
+
+        await self.within(5.0, queue.call(identity, 1).addCallback(strike))
+        await self.until(lambda: all(each.fired for each in done), "all have been settled", 5.0)
+        self.assertEqual([each.fired for each in done], [1] * 6)
+        cancelled, called, updated, detached, attached, ended = done
+        self.assertIs(cancelled.kind, CancelledError)
+        self.assertEqual(called.value, 2)
+        # The worker that leaves has not run it.
+        self.assertIn(2, updated.value)
+        self.assertEqual(detached.value, [])
+        self.assertEqual(ended.value, [])
+        self.assertTrue(attached.value == 3 or attached.kind is not None)
+        # It may have been begun with, and is over all the same.
+        self.assertIn(faults.runsIn(note), ("", "."))
+
+
+def residentMemory() -> int:
+    """
+    Return the resident memory of this process, in bytes.
+    """
+    gc.collect()
+    with open("/proc/self/statm", encoding="ascii") as statm:
+        return int(statm.read().split()[1]) * resource.getpagesize()
+
+
+class LongTests(ProcessTestCase):
+    """
+    What must not add up: a few times as a rule, and as often as FAULTS.md says with C{ASYNQUEUE_SOAK}.
+    """
+
+    timeout = 3600 if SOAK else 60
+
+    #: What the memory of this process may grow by, in bytes, over all rounds but the first ones.
+    MOST = 5 << 20
+
+    async def repeat(self, often: int, strike: Callable[[int], Awaitable[None]]) -> None:
+        """
+        Do something as often as there is time for, and see that no memory is lost.
+        """
+        number = often if SOAK else max(20, often // 50)
+        warm = number // 4
+        before = 0
+        for index in range(number):
+            if index == warm:
+                before = residentMemory()
+            faulthandler.dump_traceback_later(WATCHDOG, exit=True, file=2)
+            await strike(index)
+        self.assertLess(residentMemory() - before, self.MOST)
+        self.assertEqual([pid for pid in childrenOf(os.getpid()) if stateOf(pid) == "Z"], [])
+
+    async def test_F29_kills(self) -> None:
+        """
+        F29: 1,000 kills in a row leave nothing.
+        """
+        queue = self.makeQueue(2)
+
+        async def strike(index: int) -> None:
+            note = self.path()
+            self.assertEqual(await self.within(8.0, queue.call(faults.dieTimes, note, 1, index)), index)
+            self.assertEqual(faults.runsIn(note), "..")
+            os.unlink(note)
+
+        await self.repeat(1000, strike)
+        await self.until(lambda: all(worker.pid for worker in queue.workers()), "there are as many children", 1.5)
         await self.shutDownProperly(queue)
+        self.assertEqual(marked(self.mark), [])
+
+    async def test_F73_attachAndDetach(self) -> None:
+        """
+        F73: 1,000 workers that come and go leave nothing.
+        """
+        queue = self.makeQueue()
+
+        async def strike(index: int) -> None:
+            ID = await self.within(5.0, queue.attachWorker(ProcessWorker(environment=self.environment)))
+            self.assertEqual(await self.within(3.0, queue.call(identity, index)), index)
+            self.assertEqual(await self.within(3.0, queue.detachWorker(ID)), [])
+
+        await self.repeat(1000, strike)
+        self.assertEqual(len(queue), 1)
+        await self.shutDownProperly(queue)
+
+    async def test_F73_queues(self) -> None:
+        """
+        F73: so do 1,000 queues.
+        """
+
+        async def strike(index: int) -> None:
+            queue = ProcessQueue(1, returnFailure=True, environment=self.environment)
+            self.assertEqual(await self.within(5.0, queue.call(identity, index)), index)
+            self.assertEqual(await self.within(3.0, queue.shutdown()), [])
+
+        await self.repeat(1000, strike)
+        self.assertEqual(marked(self.mark), [])
+
+    async def test_F88_hugeBacklog(self) -> None:
+        """
+        F88: 1,000,000 calls are queued, and all have their values; they take less than 1 KiB each, and the reactor is
+        not held up by them for long.
+        """
+        number = 1_000_000 if SOAK else 30_000
+        queue = self.makeQueue(2)
+        await self.allOf([queue.call(identity, each) for each in range(2000)], 5.0)
+        gaps = Gaps()
+        total = left = 0
+
+        def took(value: int) -> None:
+            nonlocal total, left
+            total += value
+            left -= 1
+
+        before = residentMemory()
+        for begin in range(0, number, 1000):
+            for each in range(begin, begin + 1000):
+                queue.call(identity, each).addCallback(took)
+                left += 1
+            await deferLater(reactor, 0)
+        peak = residentMemory() - before
+        waiting = max(left, 1)
+        gaps.forget()
+        await self.until(lambda: not left, "all have their values", 600.0 if SOAK else 20.0)
+        worst = gaps.end()
+        self.assertEqual(total, number * (number - 1) // 2)
+        self.assertLess(peak / waiting if waiting > number // 2 else 0, 1024)
+        self.assertLess(worst, 0.25)
+        await self.shutDownProperly(queue)
+
+    async def test_F88_cancelAll(self) -> None:
+        """
+        F88: so many calls are cancelled within 5 s.
+        """
+        number = 1_000_000 if SOAK else 30_000
+        queue = self.makeQueue()
+        await self.within(5.0, queue.d)
+        note = self.path()
+        running = queue.call(faults.noteAndSleep, note, 60.0)
+        await self.until(lambda: faults.runsIn(note), "it runs")
+        cancelled = 0
+
+        def count(failure: Failure) -> None:
+            nonlocal cancelled
+            failure.trap(CancelledError)
+            cancelled += 1
+
+        for d in (running, *(queue.call(identity, each) for each in range(number))):
+            d.addErrback(count)
+        began = time.monotonic()
+        self.assertEqual(queue.cancelAll(), number)
+        running.cancel()
+        await self.until(lambda: cancelled == number + 1, "all have been told so", 5.0)
+        self.assertLess(time.monotonic() - began, 5.0)
+        self.assertEqual(await self.within(GRACE + 2.0, queue.call(identity, 1)), 1)
+        await self.shutDownProperly(queue)
+
+
+class Gaps:
+    """
+    Measures for how long the reactor does not come to what is due.
+    """
+
+    def __init__(self) -> None:
+        self._worst = 0.0
+        self._last = time.monotonic()
+        self._ticking = LoopingCall(self._tick)
+        self._ticking.start(0.002)
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        self._worst = max(self._worst, now - self._last)
+        self._last = now
+
+    def forget(self) -> None:
+        """
+        Begin again.
+        """
+        self._worst, self._last = 0.0, time.monotonic()
+
+    def end(self) -> float:
+        """
+        Return the longest time, in seconds.
+        """
+        self._ticking.stop()
+        return self._worst
 
 
 class ParentTests(ProcessTestCase):

@@ -707,6 +707,8 @@ class WorkerTests(ProcessTestCase):
         await deferLater(reactor, 0.3)
         await self.within(5.0, queue.call(identity, 1))
         await self.until(lambda: queue.workers()[0].pid not in (None, pid), "there is another child", 3.0)
+        self.assertNotEqual(await self.within(2.0, queue.call(os.getpid)), pid)
+        await self.until(lambda: not isAlive(pid), "the one that has grown is gone", 2.0)
         await self.shutDownProperly(queue)
 
     async def test_maxTasksOverStreams(self) -> None:
@@ -901,8 +903,10 @@ class WorkerTests(ProcessTestCase):
         A child whose calls have left a thread behind ends in time.
         """
         queue = self.makeQueue()
-        await self.within(5.0, queue.call(faults.leaveThread, 30.0))
-        await self.within(4.0, queue.shutdown())
+        pid = await self.within(5.0, queue.call(faults.leaveThread, 30.0))
+        self.assertEqual(pid, self.pidOf(queue))
+        self.assertEqual(await self.within(4.0, queue.shutdown()), [])
+        self.assertFalse(isAlive(pid))
 
 
 def failsIfThere(path: str) -> None:
@@ -961,8 +965,13 @@ class LimitTests(ProcessTestCase):
         """
         queue = self.makeQueue()
         await self.allOf([queue.call(identity, number) for number in range(500)], 5.0)
+        pid = self.pidOf(queue)
+        began = time.monotonic()
         calls = [queue.options(timeLimit=0.4).call(time.sleep, 0.2) for _ in range(5)]
-        await self.allOf(calls, 5.0)
+        self.assertEqual(await self.allOf(calls, 5.0), [None] * 5)
+        # The last of them have waited for longer than that.
+        self.assertGreaterEqual(time.monotonic() - began, 1.0)
+        self.assertEqual(self.pidOf(queue), pid)
         await self.shutDownProperly(queue)
 
     async def test_T03_othersDoNotSuffer(self) -> None:

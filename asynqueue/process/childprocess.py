@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any
+from weakref import WeakSet
 
 from twisted.internet.error import ProcessDone, ProcessExitedAlready
 from twisted.internet.interfaces import IDelayedCall
@@ -146,6 +147,7 @@ class ChildProcess(ProcessProtocol):
         self._verdict = ""
         self._farewell: IDelayedCall | None = None
         self._torn: Deadline | None = None
+        _forgetInForks(self)
 
     def start(self) -> None:
         """
@@ -344,6 +346,14 @@ class ChildProcess(ProcessProtocol):
             self.life = Life.ENDING
             self.send(record(frames.END, 0))
 
+    def forget(self) -> None:
+        """
+        Leave it alone from now on, in a copy of the process that has started it: it is not the copy's.
+        """
+        # Closing the pipes would take them out of the original's reactor, whose epoll descriptor the two share.
+        self.life = Life.GONE
+        self._control = self._data = self._outcomes = None
+
     def kill(self, verdict: str = "") -> None:
         """
         End it at once, with all that it has started in its session.
@@ -358,6 +368,26 @@ class ChildProcess(ProcessProtocol):
             except ProcessExitedAlready:
                 # It will be reported.
                 return
+
+
+_ours: WeakSet[ChildProcess] = WeakSet()
+_isRegistered = False
+
+
+def _forgetInForks(child: ChildProcess) -> None:
+    """
+    Have a child left alone by forked copies of this process.
+    """
+    global _isRegistered
+    _ours.add(child)
+    if not _isRegistered and hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_forgetAll)
+        _isRegistered = True
+
+
+def _forgetAll() -> None:
+    for child in tuple(_ours):
+        child.forget()
 
 
 def _endGroup(pid: int | None) -> None:

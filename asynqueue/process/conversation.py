@@ -297,6 +297,22 @@ class Conversation:
         self.child.control(frames.INTERRUPT, number, frames.CANCELLED)
         self._closings[number] = self.later(self.grace, lambda: self._notClosed(number))
 
+    def closeStreams(self) -> bool:
+        """
+        Have the child close all iterators and end, if it is at no call.
+
+        @return: Whether it is so.
+        """
+        if not self._streams or self.begun() or self.child.life is not Life.READY:
+            return False
+        for number in self._streams:
+            self.post(record(frames.CLOSE, number), isUrgent=False)
+        self._post()
+        for number in self._streams:
+            self.child.control(frames.INTERRUPT, number, frames.CANCELLED)
+        self.child.end()
+        return True
+
     def _notClosed(self, number: int) -> None:
         del self._closings[number]
         self.child.kill("was ended, for an iterator that nobody reads any more did not let go")

@@ -56,6 +56,13 @@ class Guard(ProcessProtocol):
         )
 
     @property
+    def groups(self) -> frozenset[int]:
+        """
+        The sessions that it guards.
+        """
+        return frozenset(self._groups)
+
+    @property
     def isNeeded(self) -> bool:
         """
         Whether there is a child to be guarded.

@@ -112,6 +112,7 @@ class Lineage:
         self._succession = Succession()
         self._wasCurrent: Conversation | None = None
         self._starting: Conversation | None = None
+        self._standby: Conversation | None = None
         self._all: dict[Conversation, Checkup] = {}
         self._timers: dict[Conversation, Deadline] = {}
         self._restart: IDelayedCall | None = None
@@ -121,6 +122,7 @@ class Lineage:
         self._memoryLook: IDelayedCall | None = None
         self._baseline: int | None = None
         self._isEnding = False
+        self._isDue = False
         self._encoder = CallEncoder(spec.dumps, spec.variables, spec.limit)
 
     def tasks(self) -> list[Task]:
@@ -182,15 +184,17 @@ class Lineage:
             # No room for another process or file; there may be some later.
             self._starting = None
             del self._all[conversation]
-            self._failed(f"it could not be started: {error}")
+            self._failed(f"it could not be started: {error}", wasStarted=False)
             return
         if conversation not in self._all:
             return
         if spec.isGuarded and child.pid is not None:
             guard(self._reactor, child.pid)
-        self._timers[conversation] = conversation.later(
-            spec.startLimit, lambda: child.kill("took too long to get ready")
-        )
+        self._timers[conversation] = conversation.later(spec.startLimit, lambda: self._tookTooLong(child))
+
+    def _tookTooLong(self, child: ChildProcess) -> None:
+        self._succession.tookTooLong()
+        child.kill("took too long to get ready")
 
     def _conversation(self, output: OutputLines) -> Conversation:
         """
@@ -225,9 +229,15 @@ class Lineage:
 
     def _takesOver(self, conversation: Conversation) -> None:
         """
-        Let a child take over that is ready for calls.
+        Let a child take over that is ready for calls, unless the present one has some left that it may run.
         """
         self._succession.gotReady()
+        most, current = self._spec.maxTasks, self.current
+        if most is not None and current is not None and not self._isDue and current.accepted < most:
+            self._standby = conversation
+            return
+        self._standby = None
+        self._isDue = False
         self._starting = None
         predecessor, self.current = self.current, conversation
         self._baseline = None
@@ -274,13 +284,23 @@ class Lineage:
         self._checkLater()
         most = self._spec.maxTasks
         if most is not None and self.current is not None and self.current.accepted >= most:
-            self._succeed()
+            self._replace()
 
     def _keepUpdate(self, body: bytes) -> None:
         """
         Have the successors of the present child run an update, too, which has succeeded.
         """
         self.updates.append(body)
+
+    def _replace(self) -> None:
+        """
+        Let a successor take over as soon as there is one.
+        """
+        self._isDue = True
+        if self._standby is not None:
+            self._takesOver(self._standby)
+        else:
+            self._succeed()
 
     def _succeed(self) -> None:
         """
@@ -298,13 +318,13 @@ class Lineage:
             self.current = None
             self._stopAge()
             self._retire(conversation)
-            self._succeed()
+            self._replace()
             self._family.childChanged()
 
     def _tooOld(self) -> None:
         self._age = None
         self._tellRetirement("is old enough")
-        self._succeed()
+        self._replace()
 
     def _checkMemory(self, conversation: Conversation) -> None:
         if not conversation.finished or conversation.child.pid is None or conversation is not self.current:
@@ -323,10 +343,10 @@ class Lineage:
         most, growth = self._spec.maxMemory, self._spec.maxGrowth
         if most is not None and memory > most:
             self._tellRetirement(f"has grown to {memory} kilobytes, where {most} are the most")
-            self._succeed()
+            self._replace()
         elif growth is not None and memory > growth * self._baseline:
             self._tellRetirement(f"has grown from {self._baseline} to {memory} kilobytes")
-            self._succeed()
+            self._replace()
 
     def _lookAgain(self, conversation: Conversation) -> None:
         self._memoryLook = None
@@ -385,13 +405,15 @@ class Lineage:
         del self._all[conversation]
         wasExpected = death.wasExpected
         if conversation is self._starting:
-            self._starting = None
+            self._starting = self._standby = None
             self._failed(death.describe(), death.lastLines)
         elif conversation is self._wasCurrent:
             self._wasCurrent = None
             if not wasExpected:
                 self.log.warn("The child {pid} {how}", pid=conversation.child.pid, how=death.describe())
-            if not self._isEnding and self._starting is None and self.current is None and self._restart is None:
+            if self._standby is not None and not self._isEnding:
+                self._takesOver(self._standby)
+            elif not self._isEnding and self._starting is None and self.current is None and self._restart is None:
                 self._restart = self._reactor.callLater(
                     self._succession.ended(True, conversation.finished), self._start
                 )
@@ -400,11 +422,11 @@ class Lineage:
             self._stopAll()
             self._family.allGone(self)
 
-    def _failed(self, reason: str, lastLines: list[str] | None = None) -> None:
+    def _failed(self, reason: str, lastLines: list[str] | None = None, wasStarted: bool = True) -> None:
         """
         Try again later to start a child.
         """
-        delay = self._succession.ended(False, 0)
+        delay = self._succession.ended(False, 0, wasStarted)
         if self._isEnding:
             return
         self._restart = self._reactor.callLater(delay, self._start)
@@ -435,11 +457,23 @@ class Lineage:
         self._stopAll()
         conversations = list(self._all)
         for conversation in conversations:
-            conversation.child.kill("was given up with its worker")
+            self._giveUp(conversation)
         self.current = None
         if not conversations:
             self._family.allGone(self)
         return conversations
+
+    def _giveUp(self, conversation: Conversation) -> None:
+        """
+        End a child at once, or as soon as it has closed its iterators, if it is at nothing else.
+        """
+        child = conversation.child
+        if conversation.closeStreams():
+            self._timers[conversation] = conversation.later(
+                min(self._spec.grace, END_LIMIT), lambda: child.kill("did not let go of its iterators")
+            )
+        else:
+            child.kill("was given up with its worker")
 
     def _stopAll(self) -> None:
         self._stopRestart()

@@ -26,7 +26,7 @@ class Page:
         @raise OSError: There is no room for a file of 4 KiB.
         """
         folder = _MEMORY if os.access(_MEMORY, os.W_OK | os.X_OK) else None
-        descriptor, self.path = tempfile.mkstemp(prefix="asynqueue-", dir=folder)
+        descriptor, self.path = tempfile.mkstemp(prefix=f"asynqueue-{os.getpid()}-", dir=folder)
         try:
             os.truncate(descriptor, SIZE)
             # Writing makes sure that there is room, which a hole in a file is not.

@@ -279,6 +279,12 @@ class ReactorConversation(Conversation):
         self.child.closeStream(number)
         self._closings[number] = self.later(self.grace, lambda: self._notClosed(number))
 
+    def closeStreams(self) -> bool:
+        """
+        Return C{False}: such a child closes its iterators when it notices that its parent is gone.
+        """
+        return False
+
     def watch(self) -> None:
         """
         Do nothing: items are sent as they come.

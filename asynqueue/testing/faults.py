@@ -163,6 +163,28 @@ def killNeighbour(pid: int, number: int = signal.SIGKILL) -> int:
     return os.getpid()
 
 
+def killOnce(path: str, pid: int, seconds: float = 0.0, value: object = None) -> object:
+    """
+    Kill a process, if it is there and this is the first time, as a file knows; then sleep and return a value.
+
+    @param path: Of a file that counts, which need not exist yet.
+    """
+    if noteRun(path) == 1:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    time.sleep(seconds)
+    return value
+
+
+def replyOnceDead(path: str, act: str) -> Trap:
+    """
+    Note that this has been called, and return what does something fatal when it is pickled, the first time only.
+
+    @param path: Of a file that counts, which need not exist yet.
+    """
+    return Trap(act if noteRun(path) == 1 else "")
+
+
 def dieAfterReply(seconds: float = 0.02, act: str = "kill") -> str:
     """
     Return, and do something fatal a little later, in another thread.
@@ -240,6 +262,16 @@ def noteAndSleep(path: str, seconds: float, value: object = None) -> object:
     noteRun(path)
     time.sleep(seconds)
     return value
+
+
+def pidAfter(seconds: float) -> int:
+    """
+    Sleep for a number of seconds.
+
+    @return: This process's ID.
+    """
+    time.sleep(seconds)
+    return os.getpid()
 
 
 def noteAndSpin(path: str, seconds: float) -> float:
@@ -420,6 +452,18 @@ def leaveGrandchild(seconds: float = LONG, act: str = "") -> int:
     return pid
 
 
+def leaveProgram(seconds: float = LONG) -> int:
+    """
+    Start a program, which has none of this process's descriptors.
+
+    @param seconds: How long it stays.
+    @return: Its process ID.
+    """
+    import subprocess
+
+    return subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({seconds})"]).pid
+
+
 def leaveThread(seconds: float = LONG) -> int:
     """
     Start a thread that an interpreter waits for at its end, and that takes so many seconds.
@@ -574,6 +618,14 @@ def makeFunction() -> Callable[[], None]:
         return
 
     return within
+
+
+@contextlib.contextmanager
+def makeContext() -> Iterator[str]:
+    """
+    Return a context manager, when it is called.
+    """
+    yield "entered"
 
 
 async def makeCoroutine() -> str:
