@@ -305,10 +305,12 @@ class Conversation:
         """
         if not self._streams or self.begun() or self.child.life is not Life.READY:
             return False
-        for number in self._streams:
+        # One that has been interrupted already may be at its C{finally}.
+        numbers = [number for number in self._streams if number not in self._closings]
+        for number in numbers:
             self.post(record(frames.CLOSE, number), isUrgent=False)
         self._post()
-        for number in self._streams:
+        for number in numbers:
             self.child.control(frames.INTERRUPT, number, frames.CANCELLED)
         self.child.end()
         return True
