@@ -21,6 +21,7 @@ from asynqueue.process import frames
 from asynqueue.process.childprocess import ChildProcess, Death, Life
 from asynqueue.process.encoding import CallEncoder
 from asynqueue.process.frames import CALL, COUNT, HEADER, NUMBER, RESULT, SECONDS, record
+from asynqueue.process.parts import Parts
 from asynqueue.process.source import ChildSource
 from asynqueue.rebuilt import failureFrom
 
@@ -105,6 +106,7 @@ class Conversation:
         self._isRecalling = False
         self._streams: dict[int, ChildSource] = {}
         self._doomed: dict[int, WorkerError] = {}
+        self._laid: list[int] = []
         child.onRecords = self._received
         child.onDeath = self._died
 
@@ -135,15 +137,27 @@ class Conversation:
         self.accepted += 1
         if self.times is not None:
             self._sent[number] = monotonic()
-        start = HEADER.pack(CALL, flags, number, len(name) + len(rest)) + name
-        if len(rest) >= LARGE:
+        if isinstance(rest, Parts) or len(rest) >= LARGE:
+            pieces = self._lay(number, rest) if isinstance(rest, Parts) else [rest]
+            size = len(name) + sum(map(len, pieces))
             # Copying takes its time.
-            self.post(start, len(held) == 1)
-            self.post(rest, len(held) == 1)
-        elif self._isReading:
+            for piece in (HEADER.pack(CALL, flags, number, size) + name, *pieces):
+                self.post(piece, len(held) == 1)
+            return
+        start = HEADER.pack(CALL, flags, number, len(name) + len(rest)) + name
+        if self._isReading:
             self._outbox.append(start + rest)
         else:
             self.post(start + rest, len(held) == 1)
+
+    def _lay(self, number: int, parts: Parts) -> list[bytes]:
+        """
+        Put large parts of a call to where the child takes them from. It has done so when the call has an outcome.
+        """
+        self._laid = [each for each in self._laid if each in self.held]
+        isFree = not self._laid
+        self._laid.append(number)
+        return self.child.lay(parts, isFree)
 
     def post(self, data: bytes, isUrgent: bool) -> None:
         """
@@ -400,6 +414,12 @@ class Conversation:
             # Nothing can be derived from that class.
             if getattr(failure.value, "remoteType", "") == "builtins.MemoryError":
                 self.onWorn()
+        elif kind == frames.RESULT_PARTS:
+            try:
+                outcome = ("r", self.child.taken(body))
+            except BaseException as error:  # unpickling runs anybody's code
+                outcome = ("x", _undecodable(error))
+            self.child.tookParts()
         else:
             return self._takeOther(kind, number, body)
         task = self.held.pop(number, None)
@@ -424,6 +444,11 @@ class Conversation:
                     closing.cancel()
             if source is not None:
                 source.received(kind, body)
+        elif kind == frames.ITEMS_PARTS:
+            source = self._streams.get(number)
+            if source is not None:
+                source.received(frames.ITEMS, body, self.child.taken)
+            self.child.tookParts()
         elif kind == frames.RECALLED:
             self._isRecalling = False
             upTo = NUMBER.unpack(body)[0]

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 try:
     # What `pickle` has these from; it would import regular expressions besides.
-    from _pickle import dumps, loads
+    from _pickle import PickleBuffer, dumps, loads
 except ImportError:
-    from pickle import dumps, loads
+    from pickle import PickleBuffer, dumps, loads
+
+from asynqueue.process.frames import APART
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["CallDecoder", "dumps", "loads"]
+__all__ = ["CallDecoder", "PickleBuffer", "dumps", "loads"]
 
 #: So many functions are kept.
 FUNCTIONS = 1000
@@ -28,13 +30,15 @@ class CallDecoder:
     Unpickles what L{asynqueue.process.encoding.CallEncoder} has pickled.
     """
 
-    __slots__ = ("_isMainLoaded", "_known", "_main")
+    __slots__ = ("_descriptor", "_isMainLoaded", "_known", "_main")
 
-    def __init__(self, main: tuple[str, str]) -> None:
+    def __init__(self, main: tuple[str, str], descriptor: int = -1) -> None:
         """
         @param main: The name and the path of the parent's main module.
+        @param descriptor: That of the file in memory for the parts of calls.
         """
         self._main = main
+        self._descriptor = descriptor
         self._isMainLoaded = False
         self._known: dict[bytes, Any] = {}
 
@@ -49,6 +53,8 @@ class CallDecoder:
         end = 2 + (body[0] | body[1] << 8)
         rest = memoryview(body)[end:]
         if end == 2:
+            if not rest[0]:
+                return self._decodeParts(rest[1:])
             call: tuple[Callable[..., Any], Any, Any, int, int, dict[str, Any] | None] = loads(rest)
             return call
         name = body[2:end]
@@ -62,6 +68,24 @@ class CallDecoder:
                 self._known[name] = func
         args, kw, ID, attempt, variables = loads(rest)
         return func, args, kw, ID, attempt, variables
+
+    def _decodeParts(self, body: memoryview) -> tuple[Callable[..., Any], Any, Any, int, int, dict[str, Any] | None]:
+        from asynqueue.process.parts import Segment, arrived
+
+        segment = Segment(self._descriptor)
+        name, pickled, *buffers = arrived(body, segment)
+        if len(body) >= APART:
+            segment.grow(len(body))
+        if name:
+            if not self._isMainLoaded and (b"__main__" in name or b"__main__" in pickled):
+                self._loadMain()
+            func = loads(name)
+            args, kw, ID, attempt, variables = loads(pickled, buffers=buffers)
+            return func, args, kw, ID, attempt, variables
+        if not self._isMainLoaded and b"__main__" in pickled:
+            self._loadMain()
+        call: tuple[Callable[..., Any], Any, Any, int, int, dict[str, Any] | None] = loads(pickled, buffers=buffers)
+        return call
 
     def decodeStart(self, body: bytes) -> tuple[Callable[..., Any], Any, Any]:
         """

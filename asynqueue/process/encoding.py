@@ -4,13 +4,16 @@ Calls on their way to a child, pickled; and what of a call cannot be.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from pickle import dumps
+from pickle import PickleBuffer, dumps
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from asynqueue.callinfo import safeRepr
 from asynqueue.errors import EncodeError, PayloadTooLarge
+from asynqueue.process.frames import APART
+from asynqueue.process.parts import FRESH, Parts
 from asynqueue.process.variables import valuesIn
 
 if TYPE_CHECKING:
@@ -28,14 +31,21 @@ FUNCTIONS = 1000
 #: What stands before a call whose function is pickled with its arguments.
 UNNAMED = bytes(2)
 
-Dumps = Callable[[Any], bytes]
+#: What stands before parts, after C{UNNAMED}. No pickle begins so.
+MARK = b"\0"
+
+#: Of these, pickles leave out nothing, and calls with others are looked at more closely.
+PLAIN = frozenset([int, str, float, bool, type(None)])
+
+#: Pickles an object, and calls a function, if there is one, with each buffer that is to be left out.
+Dumps = Callable[..., bytes]
 
 
-def standardDumps(obj: Any) -> bytes:
+def standardDumps(obj: Any, leaveOut: Callable[[PickleBuffer], object] | None = None) -> bytes:
     """
     Pickle an object with the standard pickler.
     """
-    return dumps(obj, 5)
+    return dumps(obj, 5, buffer_callback=leaveOut)
 
 
 def picklerOf(name: str | None) -> Dumps:
@@ -54,7 +64,7 @@ def picklerOf(name: str | None) -> Dumps:
             raise ImportError(
                 "pickler='cloudpickle' needs the package cloudpickle: install asynqueue[cloudpickle]"
             ) from None
-        return lambda obj: bytes(cloudDumps(obj, 5))
+        return lambda obj, leaveOut=None: bytes(cloudDumps(obj, 5, buffer_callback=leaveOut))
     raise ValueError(f"pickler must be 'pickle' or 'cloudpickle', not {name!r}")
 
 
@@ -65,25 +75,29 @@ class CallEncoder:
     The pickle of a function that has a name in its module is made once, and unpickled once by each child.
     """
 
-    __slots__ = ("_dumps", "_isStandard", "_known", "_limit", "_names")
+    __slots__ = ("_dumps", "_isStandard", "_known", "_limit", "_long", "_names", "_shares")
 
-    def __init__(self, dumps: Dumps, names: Sequence[str], limit: int) -> None:
+    def __init__(self, dumps: Dumps, names: Sequence[str], limit: int, shares: bool = False) -> None:
         """
         @param names: Which context variables are to travel.
         @param limit: How long, in bytes, a pickled call may be.
+        @param shares: Whether large parts may travel in shared memory.
         """
         self._dumps = dumps
         self._isStandard = dumps is standardDumps
         self._names = names
         self._limit = limit
+        self._shares = shares
+        self._long = min(limit + 1, APART) if shares else limit + 1
         self._known: dict[Callable[..., object], bytes] = {}
 
-    def encode(self, task: Task) -> tuple[bytes, bytes]:
+    def encode(self, task: Task) -> tuple[bytes, bytes | Parts]:
         """
         Pickle a call: the function, its arguments and keywords, the ID of the call and the number of the attempt, and
         the values of context variables, by their names.
 
-        @return: Two parts, to be put together: only the second one may be long.
+        @return: Two pieces, to be put together: only the second one may be long, or be parts that are to be laid
+            somewhere.
         @raise EncodeError: Something in it cannot be pickled; the message names it.
         @raise PayloadTooLarge: It is too long.
         """
@@ -95,20 +109,61 @@ class CallEncoder:
         name = b""
         if self._isStandard and type(func) is FunctionType and func.__globals__.get(func.__qualname__) is func:
             name = self._known.get(func) or self._pickledName(func)
+        rest: bytes | Parts
         try:
-            if name:
+            for arg in args:
+                if type(arg) not in PLAIN:
+                    isPlain = False
+                    break
+            else:
+                isPlain = not kw
+            if name and isPlain:
                 rest = dumps((args, kw, task.ID, task.attempt, values), 5)
             else:
-                name = UNNAMED
-                rest = self._dumps((func, args, kw, task.ID, task.attempt, values))
+                name, rest = self._withBuffers(name, func, args, kw, task.ID, task.attempt, values)
         except BaseException as error:  # pickling runs anybody's code, even a SystemExit of which ends the call only
             raise encodeError(self._dumps, task.callTuple, error) from error
-        if len(rest) + len(name) > self._limit:
+        size = len(rest) + len(name)
+        if size < self._long:
+            return name, rest
+        if size > self._limit:
+            # Its buffers are let go of.
+            del rest
             raise PayloadTooLarge(
-                f"the call takes {len(rest) + len(name)} bytes, and {self._limit} are the most that travel; "
+                f"the call takes {size} bytes, and {self._limit} are the most that travel; "
                 "see the worker's keyword 'limit'"
             )
+        if isinstance(rest, bytes) and self._shares and APART <= size <= FRESH and rest[:1] != MARK:
+            # A pickle that is longer has taken a reactor its time, without being copied once more.
+            parts = Parts((name[2:], rest))
+            return UNNAMED + MARK, parts
         return name, rest
+
+    def _withBuffers(
+        self, name: bytes, func: Any, args: Any, kw: dict[str, Any], *others: Any
+    ) -> tuple[bytes, bytes | Parts]:
+        """
+        Pickle a call that may have buffers in it.
+        """
+        # Hot path, watched by `bench --only processes`.
+        if not self._shares:
+            if name:
+                return name, dumps((args, kw, *others), 5)
+            return UNNAMED, self._dumps((func, args, kw, *others))
+        for arg in args:
+            if type(arg) is bytes and len(arg) >= APART:
+                args = _leftOut(args)
+                break
+        buffers: list[PickleBuffer] = []
+        if name:
+            rest = dumps((args, kw, *others), 5, buffer_callback=buffers.append)
+        else:
+            name = UNNAMED
+            rest = self._dumps((func, args, kw, *others), buffers.append)
+        if not buffers:
+            return name, rest
+        parts = Parts((name[2:], rest), buffers)
+        return UNNAMED + MARK, parts if parts.size >= APART else b"".join(parts.inline())
 
     def _pickledName(self, func: Callable[..., object]) -> bytes:
         """
@@ -124,6 +179,16 @@ class CallEncoder:
             self._known.clear()
         name = self._known[func] = len(pickled).to_bytes(2, "little") + pickled
         return name
+
+
+def _leftOut(args: Sequence[Any]) -> tuple[Any, ...]:
+    """
+    Return arguments of which long bytes are not copied into the pickle, but those that it would have to hold twice.
+    """
+    often = Counter(map(id, args))
+    return tuple(
+        [PickleBuffer(arg) if type(arg) is bytes and len(arg) >= APART and often[id(arg)] == 1 else arg for arg in args]
+    )
 
 
 def encodeStart(dumps: Dumps, func: Callable[..., object], args: tuple[Any, ...]) -> bytes:

@@ -22,6 +22,8 @@ from asynqueue.process.encoding import CallEncoder
 from asynqueue.process.guard import guard, guardNoMore
 from asynqueue.process.health import Vitals, memoryOf, vitalsOf
 from asynqueue.process.output import OutputLines
+from asynqueue.process.page import sweep
+from asynqueue.process.parts import Parts
 from asynqueue.process.succession import Succession
 
 if TYPE_CHECKING:
@@ -126,7 +128,7 @@ class Lineage:
         self._memoryLook: IDelayedCall | None = None
         self._baseline: int | None = None
         self._isEnding = False
-        self._encoder = CallEncoder(spec.dumps, spec.variables, spec.limit)
+        self._encoder = CallEncoder(spec.dumps, spec.variables, spec.limit, shares=not spec.hasReactor)
 
     def tasks(self) -> list[Task]:
         """
@@ -155,6 +157,7 @@ class Lineage:
         Start a child, if there is none.
         """
         self._isEnding = False
+        sweep()
         if self.current is None and self._starting is None and self._restart is None:
             self._start()
 
@@ -266,7 +269,8 @@ class Lineage:
         Have the successors of the present child run an update, too.
         """
         try:
-            self.updates.append(b"".join(self._encoder.encode(task)))
+            name, rest = self._encoder.encode(task)
+            self.updates.append(name + (b"".join(rest.inline()) if isinstance(rest, Parts) else rest))
         except EncodeError:
             # The update has failed with that.
             return

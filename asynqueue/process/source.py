@@ -5,6 +5,7 @@ A stream from a generator that is stepped in a child.
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.internet.defer import Deferred
@@ -103,9 +104,11 @@ class ChildSource:
         self._grant()
         return Batch(items)
 
-    def received(self, kind: int, body: bytes) -> None:
+    def received(self, kind: int, body: bytes, loads: Callable[[bytes], Any] = pickle.loads) -> None:
         """
         Take what the child has sent.
+
+        @param loads: Makes items of it.
         """
         # Hot path, watched by `bench --only streams`.
         if self._isClosed:
@@ -114,7 +117,7 @@ class ChildSource:
             self._end = Batch([], isLast=True, error=failureFrom(body) if body else None)
         else:
             try:
-                items = pickle.loads(body)
+                items = loads(body)
             except BaseException as error:  # unpickling runs anybody's code
                 wrong = ResultDecodeError(f"an item could not be unpickled: {said(error)}")
                 self._end = Batch([], error=Failure(wrong))
