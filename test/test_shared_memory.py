@@ -259,6 +259,18 @@ class TravelTests(ProcessTestCase):
         self.assertTrue(all(shared()))
         await self.shutDownProperly(queue)
 
+    async def test_lateImport(self) -> None:
+        """
+        A child imports what parts need when there are some, and not before.
+        """
+        queue = self.makeQueue()
+        modules = await self.within(5.0, queue.call(eval, "sorted(__import__('sys').modules)"))
+        self.assertNotIn("asynqueue.process.parts", modules)
+        await self.roundTrip(queue, makeArray(SIZE))
+        more = await self.within(5.0, queue.call(eval, "sorted(__import__('sys').modules)"))
+        self.assertIn("asynqueue.process.parts", more)
+        await self.shutDownProperly(queue)
+
     async def test_threshold(self) -> None:
         """
         From so many bytes on they travel in shared memory, one less and they do not; they arrive alike.
@@ -366,8 +378,11 @@ class TravelTests(ProcessTestCase):
         await self.roundTrip(queue, makeArray(SIZE - 1000))
         self.assertEqual(await self.within(5.0, queue.call(os.getpid)), pid)
         data = bytearray(SIZE)
-        await self.errorOf(queue.call(identity, Array(data)), PayloadTooLarge)
+        kept = await self.errorOf(queue.call(identity, Array(data)), PayloadTooLarge)
         data.append(1)
+        kept = [kept, await self.errorOf(queue.call(identity, [Array(data), faults.makeLock()]), EncodeError)]
+        data.append(1)
+        self.assertEqual(len(kept), 2)
         await self.shutDownProperly(queue)
 
     async def test_limitWithoutRoom(self) -> None:

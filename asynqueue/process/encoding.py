@@ -75,20 +75,18 @@ class CallEncoder:
     The pickle of a function that has a name in its module is made once, and unpickled once by each child.
     """
 
-    __slots__ = ("_dumps", "_isStandard", "_known", "_limit", "_long", "_names", "_shares")
+    __slots__ = ("_dumps", "_isStandard", "_known", "_limit", "_long", "_names")
 
-    def __init__(self, dumps: Dumps, names: Sequence[str], limit: int, shares: bool = False) -> None:
+    def __init__(self, dumps: Dumps, names: Sequence[str], limit: int) -> None:
         """
         @param names: Which context variables are to travel.
         @param limit: How long, in bytes, a pickled call may be.
-        @param shares: Whether large parts may travel in shared memory.
         """
         self._dumps = dumps
         self._isStandard = dumps is standardDumps
         self._names = names
         self._limit = limit
-        self._shares = shares
-        self._long = min(limit + 1, APART) if shares else limit + 1
+        self._long = min(limit + 1, APART)
         self._known: dict[Callable[..., object], bytes] = {}
 
     def encode(self, task: Task) -> tuple[bytes, bytes | Parts]:
@@ -109,60 +107,51 @@ class CallEncoder:
         name = b""
         if self._isStandard and type(func) is FunctionType and func.__globals__.get(func.__qualname__) is func:
             name = self._known.get(func) or self._pickledName(func)
-        rest: bytes | Parts
-        try:
-            for arg in args:
-                if type(arg) not in PLAIN:
-                    isPlain = False
+        buffers: list[PickleBuffer] | None = [] if kw else None
+        for arg in args:
+            kind = type(arg)
+            if kind not in PLAIN:
+                buffers = []
+                if kind is bytes and len(arg) >= APART:
+                    args = _leftOut(args)
                     break
-            else:
-                isPlain = not kw
-            if name and isPlain:
+        try:
+            if not name:
+                name = UNNAMED
+                buffers = []
+                rest = self._dumps((func, args, kw, task.ID, task.attempt, values), buffers.append)
+            elif buffers is None:
                 rest = dumps((args, kw, task.ID, task.attempt, values), 5)
             else:
-                name, rest = self._withBuffers(name, func, args, kw, task.ID, task.attempt, values)
+                rest = dumps((args, kw, task.ID, task.attempt, values), 5, buffer_callback=buffers.append)
         except BaseException as error:  # pickling runs anybody's code, even a SystemExit of which ends the call only
+            # The error may be kept, and must not hold buffers.
+            buffers = None
             raise encodeError(self._dumps, task.callTuple, error) from error
         size = len(rest) + len(name)
-        if size < self._long:
+        if size < self._long and not buffers:
             return name, rest
+        return self._inParts(name, rest, buffers or ())
+
+    def _inParts(self, name: bytes, rest: bytes, buffers: Sequence[PickleBuffer]) -> tuple[bytes, bytes | Parts]:
+        """
+        Prepare a call to travel that is long, or that buffers are left out of.
+        """
+        parts = Parts((name[2:], rest), buffers)
+        inParts = len(UNNAMED + MARK) + len(parts)
+        size = inParts if buffers else len(name) + len(rest)
         if size > self._limit:
-            # Its buffers are let go of.
-            del rest
+            del parts
+            for buffer in buffers:
+                # The error may be kept, and must not hold it.
+                buffer.release()
             raise PayloadTooLarge(
                 f"the call takes {size} bytes, and {self._limit} are the most that travel; "
                 "see the worker's keyword 'limit'"
             )
-        if isinstance(rest, bytes) and self._shares and APART <= size <= FRESH and rest[:1] != MARK:
-            # A pickle that is longer has taken a reactor its time, without being copied once more.
-            parts = Parts((name[2:], rest))
-            return UNNAMED + MARK, parts
-        return name, rest
-
-    def _withBuffers(
-        self, name: bytes, func: Any, args: Any, kw: dict[str, Any], *others: Any
-    ) -> tuple[bytes, bytes | Parts]:
-        """
-        Pickle a call that may have buffers in it.
-        """
-        # Hot path, watched by `bench --only processes`.
-        if not self._shares:
-            if name:
-                return name, dumps((args, kw, *others), 5)
-            return UNNAMED, self._dumps((func, args, kw, *others))
-        for arg in args:
-            if type(arg) is bytes and len(arg) >= APART:
-                args = _leftOut(args)
-                break
-        buffers: list[PickleBuffer] = []
-        if name:
-            rest = dumps((args, kw, *others), 5, buffer_callback=buffers.append)
-        else:
-            name = UNNAMED
-            rest = self._dumps((func, args, kw, *others), buffers.append)
-        if not buffers:
+        if not buffers and (size > FRESH or inParts > self._limit):
+            # Such a long pickle has taken the reactor its time, without being copied once more.
             return name, rest
-        parts = Parts((name[2:], rest), buffers)
         return UNNAMED + MARK, parts if parts.size >= APART else b"".join(parts.inline())
 
     def _pickledName(self, func: Callable[..., object]) -> bytes:

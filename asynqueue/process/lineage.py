@@ -128,7 +128,7 @@ class Lineage:
         self._memoryLook: IDelayedCall | None = None
         self._baseline: int | None = None
         self._isEnding = False
-        self._encoder = CallEncoder(spec.dumps, spec.variables, spec.limit, shares=not spec.hasReactor)
+        self._encoder = CallEncoder(spec.dumps, spec.variables, spec.limit)
 
     def tasks(self) -> list[Task]:
         """

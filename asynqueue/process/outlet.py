@@ -12,12 +12,16 @@ from asynqueue.process.frames import APART, ITEMS_PARTS, RESULT, RESULT_PARTS, r
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from asynqueue.process.parts import Segment
 
 #: Of these, pickles leave out nothing.
 PLAIN = frozenset([int, str, float, bool])
+
+#: These are buffers themselves.
+BYTES = frozenset([bytes, bytearray])
 
 
 class Outlet:
@@ -65,24 +69,28 @@ class Outlet:
         @raise ValueError: It is too long. Anything else may be raised as well, for pickling runs anybody's code.
         """
         # Hot path, watched by `bench --only processes`.
-        buffers: list[PickleBuffer] = []
+        buffers: list[PickleBuffer] | None = None
         if type(value) in PLAIN:
             body = dumps(value, 5)
         else:
-            if type(value) in (bytes, bytearray) and len(value) >= APART:
+            if type(value) in BYTES and len(value) >= APART:
                 # It need not be copied into the pickle.
                 value = PickleBuffer(value)
+            buffers = []
             body = dumps(value, 5, buffer_callback=buffers.append)
         if buffers or len(body) >= self._long:
-            kind, body = self._inParts(kind, body, buffers)
+            kind, body = self._inParts(kind, body, buffers or ())
         self.write(kind, number, body)
 
-    def _inParts(self, kind: int, pickled: bytes, buffers: list[PickleBuffer]) -> tuple[int, bytes]:
+    def _inParts(self, kind: int, pickled: bytes, buffers: Sequence[PickleBuffer]) -> tuple[int, bytes]:
         from asynqueue.process.parts import Parts, Segment
 
         parts = Parts((pickled,), buffers)
+        size = len(parts) if buffers else len(pickled)
+        if size > self._limit:
+            raise ValueError(f"it takes {size} bytes, and {self._limit} are the limit")
         if len(parts) > self._limit:
-            raise ValueError(f"it takes {len(parts)} bytes, and {self._limit} are the limit")
+            return kind, pickled
         with self._lock:
             if self._segment is None:
                 self._segment = Segment(self._shared)

@@ -116,17 +116,21 @@ def sweep() -> None:
     Remove the names of files that processes of this user have left behind which were killed while they started a child.
     """
     long = time.time() - AGE
-    with os.scandir(_folder()) as entries:
-        for entry in entries:
-            pid = entry.name.removeprefix(_PREFIX).partition("-")[0]
-            if entry.name.startswith(_PREFIX) and pid.isdecimal():
-                try:
-                    status = entry.stat(follow_symlinks=False)
-                    if status.st_uid == os.getuid() and status.st_mtime < long and not _isThere(int(pid)):
-                        os.unlink(entry.path)
-                except OSError:
-                    # Somebody else has been faster.
-                    continue
+    try:
+        entries = list(os.scandir(_folder()))
+    except OSError:
+        # It cannot be looked into.
+        return
+    for entry in entries:
+        pid = entry.name.removeprefix(_PREFIX).partition("-")[0]
+        if entry.name.startswith(_PREFIX) and pid.isdecimal():
+            try:
+                status = entry.stat(follow_symlinks=False)
+                if status.st_uid == os.getuid() and status.st_mtime < long and not _isThere(int(pid)):
+                    os.unlink(entry.path)
+            except OSError:
+                # Somebody else has been faster.
+                continue
 
 
 def _isThere(pid: int) -> bool:
@@ -134,6 +138,7 @@ def _isThere(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:
+    except (OSError, OverflowError):
+        # Somebody else's, or no process ID.
         return True
     return True
