@@ -256,6 +256,8 @@ class TravelTests(ProcessTestCase):
         ):
             await self.roundTrip(queue, value)
         self.assertEqual(await self.within(5.0, queue.call(dict, a=one, b=b"x" * SIZE)), {"a": one, "b": b"x" * SIZE})
+        whole = b"z" * SIZE
+        self.assertEqual(await self.within(5.0, queue.call(max, whole, whole, b"a" * SIZE)), whole)
         self.assertTrue(all(shared()))
         await self.shutDownProperly(queue)
 

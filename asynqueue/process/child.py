@@ -35,7 +35,7 @@ from asynqueue.process.control import SIG_IGN, SIGINT, Control, signal
 from asynqueue.process.decoding import CallDecoder
 from asynqueue.process.frames import COUNT, SECONDS, Splitter
 from asynqueue.process.orphans import dieWithParent
-from asynqueue.process.outlet import Outlet
+from asynqueue.process.outlet import PLAIN, Outlet
 from asynqueue.process.variables import setVariables
 
 TYPE_CHECKING = False
@@ -201,7 +201,8 @@ class Child:
     def _deliver(self, number: int, result: Any) -> None:
         # Hot path, watched by `bench --only processes`.
         try:
-            if hasattr(type(result), "addBoth"):
+            kind = type(result)
+            if kind not in PLAIN and hasattr(kind, "addBoth"):
                 raise TypeError("it is a Deferred, which only a worker with useReactor=True can wait for")
             self._outlet.deliver(frames.RESULT, number, result)
         except BaseException as error:  # pickling runs anybody's code

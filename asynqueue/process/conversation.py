@@ -124,6 +124,8 @@ class Conversation:
         Send a call. If it cannot be pickled, that is its outcome.
         """
         # Hot path, watched by `bench --only processes`.
+        # Bytes, or Parts, which are large.
+        rest: Any
         try:
             name, rest = self._encoder.encode(task)
         except EncodeError as error:
@@ -137,7 +139,7 @@ class Conversation:
         self.accepted += 1
         if self.times is not None:
             self._sent[number] = monotonic()
-        if isinstance(rest, Parts) or len(rest) >= LARGE:
+        if len(rest) >= LARGE:
             pieces = self._lay(number, rest) if isinstance(rest, Parts) else [rest]
             size = len(name) + sum(map(len, pieces))
             # Copying takes its time.

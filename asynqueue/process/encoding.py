@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from asynqueue.callinfo import safeRepr
 from asynqueue.errors import EncodeError, PayloadTooLarge
 from asynqueue.process.frames import APART
-from asynqueue.process.parts import FRESH, Parts
+from asynqueue.process.parts import Parts
 from asynqueue.process.variables import valuesIn
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class CallEncoder:
     The pickle of a function that has a name in its module is made once, and unpickled once by each child.
     """
 
-    __slots__ = ("_dumps", "_isStandard", "_known", "_limit", "_long", "_names")
+    __slots__ = ("_dumps", "_isStandard", "_known", "_limit", "_names")
 
     def __init__(self, dumps: Dumps, names: Sequence[str], limit: int) -> None:
         """
@@ -86,7 +86,6 @@ class CallEncoder:
         self._isStandard = dumps is standardDumps
         self._names = names
         self._limit = limit
-        self._long = min(limit + 1, APART)
         self._known: dict[Callable[..., object], bytes] = {}
 
     def encode(self, task: Task) -> tuple[bytes, bytes | Parts]:
@@ -107,52 +106,60 @@ class CallEncoder:
         name = b""
         if self._isStandard and type(func) is FunctionType and func.__globals__.get(func.__qualname__) is func:
             name = self._known.get(func) or self._pickledName(func)
-        buffers: list[PickleBuffer] | None = [] if kw else None
+        if kw or not name:
+            return self._encodeBuffers(task, name, values)
         for arg in args:
-            kind = type(arg)
-            if kind not in PLAIN:
-                buffers = []
-                if kind is bytes and len(arg) >= APART:
-                    args = _leftOut(args)
-                    break
+            if type(arg) not in PLAIN:
+                return self._encodeBuffers(task, name, values)
         try:
-            if not name:
-                name = UNNAMED
-                buffers = []
-                rest = self._dumps((func, args, kw, task.ID, task.attempt, values), buffers.append)
-            elif buffers is None:
-                rest = dumps((args, kw, task.ID, task.attempt, values), 5)
-            else:
+            rest = dumps((args, kw, task.ID, task.attempt, values), 5)
+        except BaseException as error:  # pickling runs anybody's code, even a SystemExit of which ends the call only
+            raise encodeError(self._dumps, task.callTuple, error) from error
+        if len(rest) + len(name) > self._limit:
+            raise self._tooLarge(len(rest) + len(name))
+        return name, rest
+
+    def _encodeBuffers(
+        self, task: Task, name: bytes, values: Mapping[str, object] | None
+    ) -> tuple[bytes, bytes | Parts]:
+        """
+        Pickle a call that buffers may have to be left out of.
+        """
+        # Hot path, watched by `bench --only processes`.
+        func, args, kw = task.callTuple
+        for arg in (*args, *kw.values()):
+            if type(arg) is bytes and len(arg) >= APART:
+                args, kw = _leftOut(args, kw)
+                break
+        buffers: list[PickleBuffer] = []
+        try:
+            if name:
                 rest = dumps((args, kw, task.ID, task.attempt, values), 5, buffer_callback=buffers.append)
+            else:
+                name = UNNAMED
+                rest = self._dumps((func, args, kw, task.ID, task.attempt, values), buffers.append)
         except BaseException as error:  # pickling runs anybody's code, even a SystemExit of which ends the call only
             # The error may be kept, and must not hold buffers.
-            buffers = None
+            buffers = []
             raise encodeError(self._dumps, task.callTuple, error) from error
-        size = len(rest) + len(name)
-        if size < self._long and not buffers:
+        if not buffers:
+            if len(rest) + len(name) > self._limit:
+                raise self._tooLarge(len(rest) + len(name))
             return name, rest
-        return self._inParts(name, rest, buffers or ())
-
-    def _inParts(self, name: bytes, rest: bytes, buffers: Sequence[PickleBuffer]) -> tuple[bytes, bytes | Parts]:
-        """
-        Prepare a call to travel that is long, or that buffers are left out of.
-        """
         parts = Parts((name[2:], rest), buffers)
-        inParts = len(UNNAMED + MARK) + len(parts)
-        size = inParts if buffers else len(name) + len(rest)
+        name = UNNAMED + MARK
+        size = len(name) + len(parts)
         if size > self._limit:
             del parts
             for buffer in buffers:
-                # The error may be kept, and must not hold it.
                 buffer.release()
-            raise PayloadTooLarge(
-                f"the call takes {size} bytes, and {self._limit} are the most that travel; "
-                "see the worker's keyword 'limit'"
-            )
-        if not buffers and (size > FRESH or inParts > self._limit):
-            # Such a long pickle has taken the reactor its time, without being copied once more.
-            return name, rest
-        return UNNAMED + MARK, parts if parts.size >= APART else b"".join(parts.inline())
+            raise self._tooLarge(size)
+        return name, parts if parts.size >= APART else b"".join(parts.inline())
+
+    def _tooLarge(self, size: int) -> PayloadTooLarge:
+        return PayloadTooLarge(
+            f"the call takes {size} bytes, and {self._limit} are the most that travel; see the worker's keyword 'limit'"
+        )
 
     def _pickledName(self, func: Callable[..., object]) -> bytes:
         """
@@ -170,14 +177,16 @@ class CallEncoder:
         return name
 
 
-def _leftOut(args: Sequence[Any]) -> tuple[Any, ...]:
+def _leftOut(args: Sequence[Any], kw: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """
     Return arguments of which long bytes are not copied into the pickle, but those that it would have to hold twice.
     """
-    often = Counter(map(id, args))
-    return tuple(
-        [PickleBuffer(arg) if type(arg) is bytes and len(arg) >= APART and often[id(arg)] == 1 else arg for arg in args]
-    )
+    often = Counter(map(id, (*args, *kw.values())))
+
+    def leftOut(arg: Any) -> Any:
+        return PickleBuffer(arg) if type(arg) is bytes and len(arg) >= APART and often[id(arg)] == 1 else arg
+
+    return tuple(map(leftOut, args)), {name: leftOut(arg) for name, arg in kw.items()}
 
 
 def encodeStart(dumps: Dumps, func: Callable[..., object], args: tuple[Any, ...]) -> bytes:

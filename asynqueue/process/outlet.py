@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from asynqueue.process.parts import Segment
 
 #: Of these, pickles leave out nothing.
-PLAIN = frozenset([int, str, float, bool])
+PLAIN = frozenset([int, str, float, bool, type(None)])
 
 #: These are buffers themselves.
 BYTES = frozenset([bytes, bytearray])
