@@ -68,6 +68,14 @@ class SegmentTests(SynchronousTestCase):
         self.one = Segment(self.file.descriptor)
         self.other = Segment(self.file.descriptor)
 
+    def needRoom(self) -> None:
+        """
+        Skip the test where files in memory may have little.
+        """
+        system = os.fstatvfs(self.file.descriptor)
+        if system.f_bavail * system.f_frsize < 4 * ROOM:
+            raise SkipTest("there is little room in shared memory")
+
     def size(self) -> int:
         """
         Return how long the file is.
@@ -97,6 +105,7 @@ class SegmentTests(SynchronousTestCase):
         """
         What needs more than a file may have gets it if nothing else is there, and it is given back.
         """
+        self.needRoom()
         self.assertEqual(self.one.put([bytes(8)], 8, True), 1)
         whole = bytes(ROOM + 1)
         self.assertEqual(self.one.put([whole], len(whole), False), 0)
@@ -110,6 +119,7 @@ class SegmentTests(SynchronousTestCase):
         """
         A reactor writes only so much fresh memory, and as much as it wants of what there is.
         """
+        self.needRoom()
         one = Segment(self.file.descriptor, 1000)
         self.assertEqual(one.put([bytes(1001)], 1001, True), 0)
         self.assertEqual(self.size(), 0)
@@ -358,7 +368,7 @@ class TravelTests(ProcessTestCase):
         queue = self.makeQueue(limit=4 * ROOM)
         for value in (makeArray(2 * FRESH, 1), makeArray(ROOM + SIZE, 2), makeArray(ROOM + SIZE, 3), b"x" * 2 * FRESH):
             await self.roundTrip(queue, value)
-        self.assertTrue(all(0 < each <= ROOM + pages.SIZE for each in shared()), shared())
+        self.assertTrue(all(each <= ROOM + pages.SIZE for each in shared()), shared())
         await self.shutDownProperly(queue)
 
     async def test_limit(self) -> None:
