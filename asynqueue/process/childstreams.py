@@ -210,7 +210,7 @@ class ChildStreams:
 
     def _send(self, number: int, items: list[Any]) -> None:
         try:
-            packed = self._outlet.pickled(items)
+            self._outlet.deliver(frames.ITEMS, number, items)
         except BaseException as error:  # pickling runs anybody's code
             if len(items) > 1:
                 # Those before the one that will not travel do.
@@ -219,8 +219,6 @@ class ChildStreams:
                         self._send(number, [item])
                 return
             self._broken(number, error)
-            return
-        self._outlet.write(frames.ITEMS, number, packed)
 
     def _broken(self, number: int, error: BaseException) -> None:
         """
