@@ -189,7 +189,13 @@ class ChildStreams:
         self._flush(number, stream)
         if error is not None or isLast:
             if self._open.pop(number, None) is not None:
+                if error is not None:
+                    # It may have been interrupted beside the iterator, not within.
+                    stream.close()
                 self._end(number, error)
+                if error is not None:
+                    # What the traceback refers to is let go of now.
+                    error.__traceback__ = None
         elif stream.credit:
             self._steppable.append(number)
 

@@ -472,7 +472,7 @@ class Lineage:
         child = conversation.child
         if conversation.closeStreams():
             self._timers[conversation] = conversation.later(
-                min(self._spec.grace, END_LIMIT), lambda: child.kill("did not let go of its iterators")
+                END_LIMIT, lambda: child.kill("did not let go of its iterators")
             )
         else:
             child.kill("was given up with its worker")
