@@ -32,7 +32,7 @@ from asynqueue.currentcall import current
 from asynqueue.process import frames
 from asynqueue.process.childstreams import ChildStream, ChildStreams
 from asynqueue.process.control import SIG_IGN, SIGINT, Control, signal
-from asynqueue.process.decoding import CallDecoder
+from asynqueue.process.decoding import CallDecoder, dumps
 from asynqueue.process.frames import COUNT, SECONDS, Splitter
 from asynqueue.process.orphans import dieWithParent
 from asynqueue.process.outlet import PLAIN, Outlet
@@ -212,7 +212,9 @@ class Child:
                 raise TypeError("it is a Deferred, which only a worker with useReactor=True can wait for")
             self._outlet.deliver(frames.RESULT, number, result)
         except BaseException as error:  # pickling runs anybody's code
-            self._failed(number, error, "result")
+            from asynqueue.process.culprits import located
+
+            self._failed(number, located(dumps, result, "result", error), "result")
 
     def _failed(self, number: int, error: BaseException, where: str = "") -> None:
         self._outlet.writeError(frames.ERROR, number, error, where)

@@ -10,6 +10,7 @@ from collections import deque
 from time import monotonic
 
 from asynqueue.process import frames
+from asynqueue.process.decoding import dumps
 from asynqueue.process.surroundings import endCopy
 
 TYPE_CHECKING = False
@@ -224,7 +225,9 @@ class ChildStreams:
                     if number in self._open:
                         self._send(number, [item])
                 return
-            self._broken(number, error)
+            from asynqueue.process.culprits import located
+
+            self._broken(number, located(dumps, items[0], "item", error))
 
     def _broken(self, number: int, error: BaseException) -> None:
         """

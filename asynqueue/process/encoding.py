@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from asynqueue.callinfo import safeRepr
 from asynqueue.errors import EncodeError, PayloadTooLarge
+from asynqueue.process.culprits import cannot, culprit
 from asynqueue.process.frames import APART
 from asynqueue.process.parts import Parts
 from asynqueue.process.variables import valuesIn
@@ -22,12 +23,6 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from asynqueue.tasks import Task
-
-#: How deep the search for what cannot be pickled goes.
-DEPTH = 8
-
-#: How many members of a container it looks at.
-MEMBERS = 1000
 
 #: The names of so many functions are kept.
 FUNCTIONS = 1000
@@ -247,7 +242,7 @@ def encodeError(
     dumps: Dumps, callTuple: tuple[Any, tuple[Any, ...], dict[str, Any]], error: BaseException
 ) -> EncodeError:
     func, args, kw = callTuple
-    if _cannot(dumps, func):
+    if cannot(dumps, func):
         where = "the callable"
         hint = (
             "; a child process needs a function that it can import, or a worker made with pickler='cloudpickle'"
@@ -256,9 +251,9 @@ def encodeError(
         )
         return EncodeError(f"{where}, {safeRepr(func)}, cannot be pickled: {_said(error)}{hint}")
     for name, part in (("args", args), ("kw", kw)):
-        if _cannot(dumps, part):
-            place, culprit = _culprit(dumps, part, name, DEPTH)
-            return EncodeError(f"{place}, {safeRepr(culprit)}, cannot be pickled: {_said(error)}")
+        if cannot(dumps, part):
+            place, part = culprit(dumps, part, name)
+            return EncodeError(f"{place}, {safeRepr(part)}, cannot be pickled: {_said(error)}")
     return EncodeError(f"the values of its context variables cannot be pickled: {_said(error)}")
 
 
@@ -267,35 +262,3 @@ def _said(error: BaseException) -> str:
         return f"{type(error).__name__}: {str(error)[:1000]}"
     except Exception:  # a foreign __str__ may raise anything
         return type(error).__name__
-
-
-def _cannot(dumps: Dumps, obj: Any) -> bool:
-    try:
-        dumps(obj)
-    except BaseException:  # pickling runs anybody's code
-        return True
-    return False
-
-
-def _culprit(dumps: Dumps, obj: Any, place: str, depth: int) -> tuple[str, Any]:
-    """
-    Find the smallest part of an object that cannot be pickled, as far as one can look into it.
-    """
-    if depth > 0:
-        for where, member in _members(obj, place):
-            if _cannot(dumps, member):
-                return _culprit(dumps, member, where, depth - 1)
-    return place, obj
-
-
-def _members(obj: Any, place: str) -> list[tuple[str, Any]]:
-    if isinstance(obj, Mapping):
-        return [(f"{place}[{safeRepr(key, 100)}]", value) for key, value in list(obj.items())[:MEMBERS]]
-    if isinstance(obj, Sequence) and not isinstance(obj, str | bytes | bytearray | range | memoryview):
-        return [(f"{place}[{index}]", value) for index, value in enumerate(obj[:MEMBERS])]
-    if isinstance(obj, set | frozenset):
-        return [(f"a member of {place}", value) for value in list(obj)[:MEMBERS]]
-    attributes = getattr(obj, "__dict__", None)
-    if isinstance(attributes, dict) and not callable(obj):
-        return [(f"{place}.{name}", value) for name, value in list(attributes.items())[:MEMBERS]]
-    return []
