@@ -130,7 +130,8 @@ class ChildSource:
     def _give(self) -> None:
         pulled, self._pulled = self._pulled, None
         if pulled is not None:
-            if not self._credit:
+            if self._credit <= self._window // 2:
+                # Items come faster than credit.
                 self._window = min(2 * self._window, MOST)
             pulled.callback(self._batch())
 
