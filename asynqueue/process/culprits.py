@@ -56,6 +56,9 @@ def located(dumps: Dumps, obj: Any, place: str, error: BaseException) -> BaseExc
 
     @param error: What was raised when it was tried to pickle the object; it is returned if no more is found.
     """
+    if not isinstance(error, TypeError | AttributeError) and type(error).__name__ != "PicklingError":
+        # It is not about a part: it is too long, or too deep.
+        return error
     try:
         where, _ = culprit(dumps, obj, place)
         if where == place:
