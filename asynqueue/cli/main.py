@@ -5,12 +5,15 @@ The command C{asynqueue}: finds the subcommand, runs it, and says what went wron
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from asynqueue.cli import keys
+from asynqueue.cli import keys, worker
 from asynqueue.cli.terminal import CommandError, Terminal
 from asynqueue.errors import AsynQueueError
+
+_SWITCH = re.compile(r"\b(insecure_[a-z]+|pickles)=True")
 
 #: The exit code of a command that could not do what it was asked for. Wrong arguments have argparse's own, 2.
 FAILED = 1
@@ -24,6 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"asynqueue {_version()}")
     subcommands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     keys.add_parser(subcommands)
+    worker.add_parser(subcommands)
     return parser
 
 
@@ -48,5 +52,12 @@ def main(arguments: Sequence[str] | None = None, terminal: Terminal | None = Non
     try:
         return run(parsed, terminal)
     except (AsynQueueError, CommandError, ImportError, OSError, ValueError) as error:
-        terminal.errors.write(f"asynqueue: {error}\n")
+        terminal.errors.write(f"asynqueue: {as_options(str(error))}\n")
         return FAILED
+
+
+def as_options(text: str) -> str:
+    """
+    Return a text in which keywords that are named are the options of a command, such as C{--insecure-root}.
+    """
+    return _SWITCH.sub(lambda found: f"--{found[1].replace('_', '-')}", text)
