@@ -5,118 +5,27 @@ Tests of C{asynqueue worker}, with real processes.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
-import threading
 from pathlib import Path
-from textwrap import dedent
-from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 import asynqueue
 from asynqueue import TaskQueue, deferToDelay
-from asynqueue.cli.main import as_options
+from asynqueue.cli.options import as_options
 from asynqueue.errors import WorkerError
 from asynqueue.process.worker import ProcessWorker
 from asynqueue.service.choices import MOST_WORKERS, Workers, parseWorkers
 from asynqueue.service.notices import VARIABLE, Notices
 from asynqueue.testing import LeakCheckMixin
 from asynqueue.wire import WireWorker
-
-#: Seconds that a program may take, and anything else in a test that fails.
-TIME_LIMIT = 30
-
-#: Where the tests of trial run as root, too.
-ROOT = ["--insecure-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-
-MODULE = """
-    import os, time
-    from asynqueue.wire import expose
-
-    @expose("add")
-    def add(one, other):
-        return one + other
-
-    @expose("slow")
-    def slow(seconds):
-        time.sleep(seconds)
-        return os.environ.get("NOTIFY_SOCKET", "none")
-"""
+from test.commands import ROOT, TIME_LIMIT, CommandMixin
 
 
-class WorkerCommand:
-    """
-    A folder of its own for a server that is started by the command line.
-    """
-
-    addCleanup: Any
-    assertEqual: Any
-
-    def makeFolder(self) -> Path:
-        """
-        Make a folder with a short name that has a module, and will have the socket.
-        """
-        folder = self.folder = Path(os.path.realpath(tempfile.mkdtemp(prefix="aq")))
-        self.addCleanup(shutil.rmtree, folder, ignore_errors=True)
-        (folder / "thumbs.py").write_text(dedent(MODULE), encoding="utf-8")
-        self.description = f"unix:{folder}/queue"
-        return folder
-
-    def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
-        """
-        Start a program in the folder: C{python -m} with these arguments. It is killed when its time is up.
-        """
-        program = subprocess.Popen(
-            [sys.executable, "-m", *arguments],
-            cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(Path(asynqueue.__file__).parents[1]), **variables},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        timer = threading.Timer(TIME_LIMIT, program.kill)
-        timer.start()
-        self.addCleanup(self._end, program, timer)
-        return program
-
-    def _end(self, program: subprocess.Popen[str], timer: threading.Timer) -> None:
-        timer.cancel()
-        timer.join()
-        program.kill()
-        program.communicate()
-
-    def worker(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
-        """
-        Start C{asynqueue worker}, and wait until it listens.
-        """
-        command = ["asynqueue", "worker", "--listen", self.description, *ROOT, "--import", "thumbs", *arguments]
-        program = self.start(*command, **variables)
-        self.assertEqual(self.line(program), f"listening on {self.description}\n")
-        return program
-
-    def line(self, program: subprocess.Popen[str]) -> str:
-        """
-        Return the next line of standard output; if there is none, what standard error has.
-        """
-        assert program.stdout is not None
-        assert program.stderr is not None
-        return program.stdout.readline() or program.stderr.read()
-
-    def ended(self, program: subprocess.Popen[str]) -> tuple[int, str, str]:
-        """
-        Return the exit code, and what was written.
-        """
-        output, errors = program.communicate(timeout=TIME_LIMIT)
-        return program.returncode, output, errors
-
-
-class ServingTests(LeakCheckMixin, WorkerCommand, TestCase):
+class ServingTests(LeakCheckMixin, CommandMixin, TestCase):
     """
     A server that is started by the command, and called.
     """
@@ -204,7 +113,7 @@ class ServingTests(LeakCheckMixin, WorkerCommand, TestCase):
         self.assertEqual(self.ended(program)[0], 0)
 
 
-class MistakeTests(WorkerCommand, SynchronousTestCase):
+class MistakeTests(CommandMixin, SynchronousTestCase):
     """
     What cannot be done is said in one line.
     """
@@ -268,7 +177,7 @@ class MistakeTests(WorkerCommand, SynchronousTestCase):
         self.assertIn("fibre:2", errors)
 
 
-class ModuleTests(WorkerCommand, SynchronousTestCase):
+class ModuleTests(CommandMixin, SynchronousTestCase):
     """
     C{python -m asynqueue.wire}, likewise.
     """
@@ -294,9 +203,7 @@ class ModuleTests(WorkerCommand, SynchronousTestCase):
             text=True,
         )
         os.close(reading)
-        timer = threading.Timer(TIME_LIMIT, program.kill)
-        timer.start()
-        self.addCleanup(self._end, program, timer)
+        self.bound(program)
         self.assertEqual(self.line(program), f"listening on {self.description}\n")
         program.send_signal(signal.SIGINT)
         self.assertRaises(subprocess.TimeoutExpired, program.wait, 0.5)

@@ -5,15 +5,13 @@ The command C{asynqueue}: finds the subcommand, runs it, and says what went wron
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from asynqueue.cli import keys, worker
+from asynqueue.cli import doctor, keys, ping, worker
+from asynqueue.cli.options import as_options
 from asynqueue.cli.terminal import CommandError, Terminal
 from asynqueue.errors import AsynQueueError
-
-_SWITCH = re.compile(r"\b(insecure_[a-z]+|pickles)=True")
 
 #: The exit code of a command that could not do what it was asked for. Wrong arguments have argparse's own, 2.
 FAILED = 1
@@ -28,6 +26,8 @@ def build_parser() -> argparse.ArgumentParser:
     subcommands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     keys.add_parser(subcommands)
     worker.add_parser(subcommands)
+    ping.add_parser(subcommands)
+    doctor.add_parser(subcommands)
     return parser
 
 
@@ -54,10 +54,3 @@ def main(arguments: Sequence[str] | None = None, terminal: Terminal | None = Non
     except (AsynQueueError, CommandError, ImportError, OSError, ValueError) as error:
         terminal.errors.write(f"asynqueue: {as_options(str(error))}\n")
         return FAILED
-
-
-def as_options(text: str) -> str:
-    """
-    Return a text in which keywords that are named are the options of a command, such as C{--insecure-root}.
-    """
-    return _SWITCH.sub(lambda found: f"--{found[1].replace('_', '-')}", text)
