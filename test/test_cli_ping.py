@@ -113,6 +113,23 @@ class PingTests(CommandMixin, SynchronousTestCase):
             self.assertEqual(code, 2, errors)
 
 
+class PackageTests(CommandMixin, SynchronousTestCase):
+    """
+    What the doctor says of packages.
+    """
+
+    def test_brokenExtra(self) -> None:
+        """
+        A package that is there and cannot be imported is wrong, and nothing else is the worse for it.
+        """
+        self.makeFolder()
+        (self.folder / "msgpack.py").write_text("raise ImportError('half of it is missing')\n", encoding="utf-8")
+        code, output, errors = self.ended(self.start("asynqueue", "doctor", "--folder", str(self.folder / "keys")))
+        self.assertEqual((code, errors), (1, ""))
+        self.assertRegex(output, r"wrong +extra msgpack: is installed, but cannot be used: half of it is missing\n")
+        self.assertIn("1 of ", output)
+
+
 class DoctorTests(SynchronousTestCase):
     """
     What is found.

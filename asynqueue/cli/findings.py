@@ -10,6 +10,7 @@ import platform
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from enum import Enum
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +24,7 @@ from asynqueue.wire.switches import SWITCHES, insecureSwitchesInUse
 
 #: How each extra can be told to be installed: by modules that can be imported, and what it is for.
 EXTRAS = {
-    "tls": (("cryptography", "OpenSSL", "service_identity"), "keys, aqtls:, aq:// and aqtoken: need it"),
+    "tls": (("cryptography.x509", "OpenSSL.SSL", "service_identity"), "keys, aqtls:, aq:// and aqtoken: need it"),
     "msgpack": (("msgpack",), "--serializer msgpack needs it"),
     "cloudpickle": (("cloudpickle",), "functions that are defined in functions, and __main__, travel with it"),
     "cli": (("rich",), "the demonstration needs it"),
@@ -31,6 +32,9 @@ EXTRAS = {
 
 #: The oldest Twisted that is supported.
 OLDEST_TWISTED = (24, 11)
+
+#: The oldest OpenSSL that is: 3.0, as it writes its versions.
+OLDEST_OPENSSL = 0x30000000
 
 
 class Level(Enum):
@@ -86,8 +90,6 @@ def examine(
 
 
 def _packages() -> Iterator[Finding]:
-    import ssl
-
     yield Finding(Level.FINE, "Python", platform.python_version())
     twisted = version("Twisted")
     release = tuple(int(part) for part in twisted.split(".")[:2] if part.isdigit())
@@ -97,27 +99,31 @@ def _packages() -> Iterator[Finding]:
     else:
         yield Finding(Level.FINE, "Twisted", twisted)
     yield Finding(Level.FINE, "asynqueue", _own_version())
-    missing: set[str] = set()
     for extra, (modules, purpose) in EXTRAS.items():
-        absent = [module for module in modules if find_spec(module) is None]
-        if absent:
-            missing.add(extra)
-            text = f"is not installed ({', '.join(absent)} missing): {purpose}; pip install 'asynqueue[{extra}]'"
+        missing = [module for module in modules if find_spec(module.partition(".")[0]) is None]
+        if missing:
+            text = f"is not installed ({', '.join(missing)} missing): {purpose}; pip install 'asynqueue[{extra}]'"
             yield Finding(Level.NOTE, f"extra {extra}", text)
-        else:
-            yield Finding(Level.FINE, f"extra {extra}", "is installed")
-    if "tls" in missing:
-        yield Finding(Level.FINE, "OpenSSL", f"{ssl.OPENSSL_VERSION}, as Python has it")
-        return
+            continue
+        try:
+            for module in modules:
+                import_module(module)
+        except Exception as error:  # what others' packages raise that are broken
+            yield Finding(Level.WRONG, f"extra {extra}", f"is installed, but cannot be used: {error}")
+            continue
+        yield Finding(Level.FINE, f"extra {extra}", "is installed")
+        if extra == "tls":
+            yield _openssl()
+
+
+def _openssl() -> Finding:
     from OpenSSL import SSL
 
     openssl = SSL.OpenSSL_version(SSL.OPENSSL_VERSION).decode("ascii", "replace")
-    if SSL.OPENSSL_VERSION_NUMBER < 0x30000000:
-        yield Finding(
-            Level.WRONG, "OpenSSL", f"{openssl} gets no security fixes any more: install a newer cryptography"
-        )
-    else:
-        yield Finding(Level.FINE, "OpenSSL", openssl)
+    if SSL.OPENSSL_VERSION_NUMBER < OLDEST_OPENSSL:
+        text = f"{openssl} gets no security fixes any more: install a newer cryptography"
+        return Finding(Level.WRONG, "OpenSSL", text)
+    return Finding(Level.FINE, "OpenSSL", openssl)
 
 
 def _own_version() -> str:
