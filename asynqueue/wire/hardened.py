@@ -44,6 +44,8 @@ class HardenedAMP(amp.AMP):
     # AMP's methods have no types.
     transport: Any
     callRemote: Callable[..., Any]
+    _currentKey: bytes | None
+    _MAX_VALUE_LENGTH: int
     connectionMade: Callable[[], None]
     locateResponder: Callable[[bytes], Callable[..., Any] | None]
 
@@ -85,6 +87,8 @@ class HardenedAMP(amp.AMP):
         Take what has come.
         """
         # Hot path, watched by `bench --only wire`.
+        if self.why:
+            return
         self.heard = self.clock.seconds()
         try:
             amp.AMP.dataReceived(self, data)
@@ -117,6 +121,8 @@ class HardenedAMP(amp.AMP):
         if self._pairs > self._mostPairs:
             raise ValueError(f"more than {self._mostPairs} pairs")
         state = amp.AMP.proto_key(self, string)
+        # So that not even the value is held that would be too much.
+        self.MAX_LENGTH = min(self._MAX_VALUE_LENGTH, max(0, self._mostBytes - self._bytes))
         return state
 
     def proto_value(self, string: bytes) -> str | None:
@@ -125,10 +131,18 @@ class HardenedAMP(amp.AMP):
         """
         # Hot path, watched by `bench --only wire`.
         self._bytes += len(string)
-        if self._bytes > self._mostBytes:
-            raise ValueError(f"more than {self._mostBytes} bytes")
         state: str | None = amp.AMP.proto_value(self, string)
         return state
+
+    def lengthLimitExceeded(self, length: int) -> None:
+        """
+        Refuse a key or a value that is too long.
+
+        @raise ValueError: Always.
+        """
+        if self._currentKey is None:
+            raise ValueError(f"a key of {length} bytes")
+        raise ValueError(f"more than {self._mostBytes} bytes")
 
     def ampBoxReceived(self, box: Any) -> None:
         """
@@ -164,6 +178,8 @@ class HardenedAMP(amp.AMP):
         """
         if not self.why and self.transport is not None:
             self.why = why
+            self._unprocessed = b""
+            self._currentBox = None
             self.log.warn("A connection was ended, for its peer {why}", why=why)
             self.transport.abortConnection()
 
