@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import react
+from twisted.internet.task import deferLater, react
 
 from asynqueue.errors import AsynQueueError
 from asynqueue.wire.manager import LISTENING
@@ -39,8 +39,8 @@ async def _serve(reactor: Any, description: str, wwuFQN: Any, keywords: dict[str
     except (AsynQueueError, ValueError, TypeError, ImportError, AttributeError, OSError) as error:
         sys.stderr.write(f"asynqueue: the server at {description} cannot be started: {error}\n")
         raise SystemExit(1) from None
-    sys.stdout.write(f"{LISTENING}{description}\n")
-    sys.stdout.flush()
+    # When the reactor begins to run it takes over signals, and would stop at once.
+    await deferLater(reactor, 0)
     told: Deferred[None] = Deferred()
 
     def tell(number: int, frame: object) -> None:
@@ -48,6 +48,8 @@ async def _serve(reactor: Any, description: str, wwuFQN: Any, keywords: dict[str
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, tell)
+    sys.stdout.write(f"{LISTENING}{description}\n")
+    sys.stdout.flush()
     await told
     await server.stop()
 
