@@ -60,7 +60,8 @@ class Connecting:
         self._attempt: Deferred[Any] | None = None
         self._delay: IDelayedCall | None = None
         self._link: Link | None = None
-        self._since = 0.0
+        # When the link has answered the hello.
+        self._since: float | None = None
         self._stopped = Readiness()
 
     def start(self) -> None:
@@ -122,10 +123,9 @@ class Connecting:
         self._goOn()
 
     def _closed(self) -> None:
-        self._link = None
-        if self._attempt is None:
-            # It was a connection that calls could be sent over.
-            self._failures = 1 if self._clock.seconds() - self._since >= STEADY else self._failures + 1
+        since, self._link, self._since = self._since, None, None
+        if since is not None:
+            self._failures = 1 if self._clock.seconds() - since >= STEADY else self._failures + 1
         self._goOn()
 
     def stop(self) -> Deferred[None]:
