@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols import amp
@@ -156,6 +157,20 @@ class HardenedAMP(amp.AMP):
             self.abort("answered what it has not been asked")
             return
         amp.AMP.ampBoxReceived(self, box)
+
+    def dispatchCommand(self, box: Any) -> Deferred[Any]:
+        """
+        Have a command answered. One that is not understood ends the connection, and is not answered.
+        """
+        # Hot path, watched by `bench --only wire`.
+        dispatched: Deferred[Any] = amp.AMP.dispatchCommand(self, box)
+        return dispatched.addErrback(self._notUnderstood)
+
+    def _notUnderstood(self, failure: Failure) -> Any:
+        if failure.check(amp.RemoteAmpError):
+            return failure
+        self.unhandledError(failure)
+        return Deferred()
 
     def fileDescriptorReceived(self, descriptor: int) -> None:
         """
