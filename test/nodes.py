@@ -188,6 +188,27 @@ class MemoryEnd:
         """
         self.write(b"".join(parts))
 
+    @classmethod
+    def pair(cls, reactor: Any, client: Any, server: Any) -> tuple[MemoryEnd, MemoryEnd]:
+        """
+        Make the two ends of a connection, for a client and a server, which are not told yet.
+        """
+        address = IPv4Address("TCP", "127.0.0.1", 1)
+        here, there = cls(reactor, address), cls(reactor, address)
+        here.other, there.other = there, here
+        here.protocol, there.protocol = client, server
+        return here, there
+
+    def trickle(self, size: int) -> None:
+        """
+        Let so many bytes arrive, though it is cut.
+        """
+        data = b"".join(self.sent)
+        self.sent = deque([data[size:]] if data[size:] else [])
+        if data:
+            self.delivered += len(data[:size])
+            self.other.protocol.dataReceived(data[:size])
+
     def loseConnection(self) -> None:
         """
         Close the connection when all has arrived.
@@ -235,7 +256,7 @@ class MemoryEnd:
 
         @return: Whether anything has happened.
         """
-        if self.isCut or (self.isClosed and not self.sent):
+        if self.isCut:
             return False
         happened = bool(self.sent)
         while self.sent:
@@ -258,10 +279,7 @@ def joined(reactor: Any, client: Any, server: Any) -> tuple[MemoryEnd, MemoryEnd
 
     @return: The transports of the client and of the server.
     """
-    address = IPv4Address("TCP", "127.0.0.1", 1)
-    here, there = MemoryEnd(reactor, address), MemoryEnd(reactor, address)
-    here.other, there.other = there, here
-    here.protocol, there.protocol = client, server
+    here, there = MemoryEnd.pair(reactor, client, server)
     server.makeConnection(there)
     client.makeConnection(here)
     return here, there
@@ -374,6 +392,7 @@ class MemoryTestCase(QueueTestCase):
         self.net = MemoryNet()
         self.clock = self.net
         self.universe = Universe()
+        self.universe.clock = self.net
         self.servers: list[WireServer] = []
 
     def serve(self, **keywords: Any) -> WireServer:

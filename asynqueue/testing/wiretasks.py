@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
 
 from asynqueue.currentcall import currentCall
 from asynqueue.errors import SoftTimeLimitExceeded
@@ -25,6 +26,9 @@ secret = "not to be had"
 class Universe(WireWorkerUniverse):
     """
     Methods of all kinds.
+
+    @ivar clock: By what time the methods go that wait; C{None} for the global reactor.
+    @ivar noted: What they have noted.
     """
 
     #: An attribute that is no method.
@@ -37,7 +41,11 @@ class Universe(WireWorkerUniverse):
 
     def __init__(self, wireServer: Any = None) -> None:
         super().__init__(wireServer)
+        self.clock: Any = None
         self.noted: list[Any] = []
+
+    def _later(self, seconds: float, value: Any = None) -> Deferred[Any]:
+        return later(seconds, value) if self.clock is None else deferLater(self.clock, seconds, lambda: value)
 
     def echo(self, value: Any = None) -> Any:
         """
@@ -84,13 +92,13 @@ class Universe(WireWorkerUniverse):
         """
         Return a Deferred.
         """
-        return later(seconds, value)
+        return self._later(seconds, value)
 
     async def awaited(self, seconds: float, value: Any = None) -> Any:
         """
         Return a value after some seconds.
         """
-        return await later(seconds, value)
+        return await self._later(seconds, value)
 
     async def telling(self, name: Any, seconds: float) -> Any:
         """
@@ -98,7 +106,7 @@ class Universe(WireWorkerUniverse):
         """
         self.noted.append(("begun", name))
         try:
-            await later(seconds)
+            await self._later(seconds)
         except CancelledError:
             self.noted.append(("cancelled", name))
             raise
@@ -110,7 +118,7 @@ class Universe(WireWorkerUniverse):
         Return a text even when its time is over.
         """
         try:
-            await later(seconds)
+            await self._later(seconds)
         except (CancelledError, SoftTimeLimitExceeded):
             return "tidy"
         return "undisturbed"
