@@ -47,7 +47,7 @@ def unpickledOriginal(told: Any) -> BaseException | None:
         original: BaseException = kind.__new__(kind, *args)
         original.args = args
         for name, value in attributes.items():
-            _setAttribute(original, name, value)
+            setAttribute(original, name, value)
     except BaseException:  # unpickling and __new__ are anybody's code; the text serves
         return None
     return original
@@ -95,7 +95,7 @@ def _workerError(told: Any, text: str, originalOf: OriginalOf) -> WorkerError:
     return error
 
 
-def _setAttribute(error: BaseException, name: str, value: object) -> None:
+def setAttribute(error: BaseException, name: str, value: object) -> None:
     try:
         setattr(error, name, value)
     except (AttributeError, TypeError):

@@ -318,7 +318,7 @@ class TaskQueue(MapVerb):
         entry.current = task
         return task
 
-    def update(self, func: Callable[..., Any], *args: Any, **kw: Any) -> Deferred[list[Any]]:
+    def update(self, func: Callable[..., Any] | str, *args: Any, **kw: Any) -> Deferred[list[Any]]:
         """
         Have every attached worker run a call, ahead of what is queued, and every worker that is attached later.
 
@@ -339,7 +339,7 @@ class TaskQueue(MapVerb):
 
     def _update(
         self,
-        func: Callable[..., Any],
+        func: Any,
         args: tuple[Any, ...],
         kw: dict[str, Any],
         place: Place,

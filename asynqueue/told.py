@@ -35,7 +35,7 @@ def pickledState(error: BaseException) -> bytes:
     from pickle import dumps
 
     try:
-        state = dumps((type(error), error.args, _attributes(error)), 5)
+        state = dumps((type(error), error.args, attributesOf(error)), 5)
     except BaseException:  # what pickling an exception of anybody's raises does not matter: the text tells
         return b""
     return state if len(state) <= STATE_LIMIT else b""
@@ -81,7 +81,7 @@ def _linked(
     return _told(error, stateOf, seen, left)
 
 
-def _attributes(error: BaseException) -> dict[str, Any]:
+def attributesOf(error: BaseException) -> dict[str, Any]:
     """
     Return what an exception has beside its arguments: its dictionary, and what its class keeps elsewhere.
     """

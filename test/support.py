@@ -81,7 +81,7 @@ class QueueTestCase(SynchronousTestCase):
         self._queues.append(queue)
         return queue
 
-    def call(self, queue: Any, func: Callable[..., Any], *args: Any, **kw: Any) -> Outcome:
+    def call(self, queue: Any, func: Callable[..., Any] | str, *args: Any, **kw: Any) -> Outcome:
         """
         Queue a call, and watch what becomes of it.
         """

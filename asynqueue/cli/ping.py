@@ -81,9 +81,7 @@ async def ping(reactor: Any, parsed: argparse.Namespace, terminal: Terminal) -> 
     )
     factory = LinkFactory(reactor, _LIMIT)
     try:
-        await endpoint.connect(factory).addTimeout(parsed.timeout, reactor)
-        link = factory.link
-        assert link is not None
+        link: Any = await endpoint.connect(factory).addTimeout(parsed.timeout, reactor)
         try:
             await link.hello()
             times = await _round_trips(reactor, link, parsed.count, parsed.timeout)

@@ -215,6 +215,12 @@ class Reader:
             # The traceback of whatever is raised keeps this frame, which must not keep the reader.
             del self
 
+    async def aclose(self) -> None:
+        """
+        Leave the iteration.
+        """
+        self._deferator.stop()
+
 
 async def _next(stream: Stream) -> Any:
     """

@@ -23,6 +23,8 @@ from datetime import date, datetime, time, timedelta
 from struct import Struct
 from typing import Any
 
+from asynqueue.callinfo import safeRepr
+
 #: How deeply values may be nested.
 DEPTH = 32
 
@@ -49,7 +51,11 @@ def registerClass(cls: type, name: str | None = None) -> type:
     """
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
         raise TypeError(f"only a dataclass can be registered, and {cls!r} is none")
+    # What cannot be made this way could not be read.
+    object.__new__(cls)
     short = cls.__name__ if name is None else name
+    if not isinstance(short, str):
+        raise TypeError(f"name must be text, not {short!r}")
     if _classes.setdefault(short, cls) is not cls:
         raise ValueError(f"there is a class registered as {short!r} already, {_classes[short]!r}: pass another name")
     _names[cls] = short
@@ -118,13 +124,16 @@ class _Packer:
         self._left = ITEMS
 
     def packed(self, value: Any, depth: int) -> Any:
+        """
+        Make it of one value.
+
+        @param depth: How many levels of others there may be from here on.
+        """
         kind = type(value)
         if kind is str or kind is bool or value is None or kind is float:
             return value
         if kind is int:
             return value if -_DECIMAL < value < _DECIMAL else {"~i": hex(value)}
-        if depth <= 0:
-            raise ValueError(f"it is nested more than {DEPTH} deep")
         if kind is list:
             return self._all(value, depth)
         if kind is dict:
@@ -135,54 +144,86 @@ class _Packer:
         pack = _PACKERS.get(kind)
         if pack is not None:
             return pack(self, value, depth)
-        name = _names.get(kind)
-        if name is None:
+        if kind not in _names:
             raise NotPlain(f"an instance of {kind.__module__}.{kind.__qualname__} is no plain data")
-        fields = [self._at(f".{each.name}", getattr(value, each.name), depth) for each in dataclasses.fields(value)]
-        return {"~c": [name, fields]}
+        return self._instance(value, depth)
 
-    def _at(self, place: str, value: Any, depth: int) -> Any:
-        try:
-            return self.packed(value, depth - 1)
-        except NotPlain as error:
-            error.place = place + error.place
-            raise
+    def _count(self, number: int, depth: int) -> None:
+        """
+        Take note of so many values more, at a level.
+
+        @raise ValueError: They are too many, or nested too deeply.
+        """
+        if depth <= 0:
+            raise ValueError(f"it is nested more than {DEPTH} deep")
+        self._left -= number
+        if self._left < 0:
+            raise ValueError(f"it consists of more than {ITEMS} values")
 
     def _all(self, values: Any, depth: int) -> list[Any]:
-        self._left -= len(values)
-        if self._left < 0:
-            raise ValueError(f"it consists of more than {ITEMS} values")
-        return [self._at(f"[{place}]", value, depth) for place, value in enumerate(values)]
+        self._count(len(values), depth)
+        packed: list[Any] = []
+        try:
+            for value in values:
+                packed.append(self.packed(value, depth - 1))  # noqa: PERF401 -- their number tells the place
+        except NotPlain as error:
+            error.place = f"[{len(packed)}]{error.place}"
+            raise
+        return packed
 
     def _dict(self, value: dict[Any, Any], depth: int) -> dict[str, Any]:
-        self._left -= len(value)
-        if self._left < 0:
-            raise ValueError(f"it consists of more than {ITEMS} values")
-        if all(type(key) is str and not key.startswith("~") for key in value):
-            return {key: self._at(f"[{key!r}]", each, depth) for key, each in value.items()}
-        return {
-            "~m": [
-                [self._at(" as a key", key, depth - 1), self._at(f"[{key!r:.50}]", each, depth - 1)]
-                for key, each in value.items()
-            ]
-        }
+        key: Any = None
+        isKey = False
+        try:
+            if all(type(key) is str and key[:1] != "~" for key in value):
+                self._count(len(value), depth)
+                named: dict[str, Any] = {}
+                for key, each in value.items():
+                    named[key] = self.packed(each, depth - 1)
+                return named
+            self._count(2 * len(value), depth)
+            pairs = []
+            for key, each in value.items():
+                isKey = True
+                packed = self.packed(key, depth - 1)
+                isKey = False
+                pairs.append([packed, self.packed(each, depth - 1)])
+            return {"~m": pairs}
+        except NotPlain as error:
+            error.place = f" as a key{error.place}" if isKey else f"[{safeRepr(key, 100)}]{error.place}"
+            raise
+
+    def _instance(self, value: Any, depth: int) -> dict[str, Any]:
+        fields = dataclasses.fields(value)
+        self._count(len(fields), depth)
+        packed = []
+        for field in fields:
+            try:
+                packed.append(self.packed(getattr(value, field.name), depth - 1))
+            except NotPlain as error:
+                error.place = f".{field.name}{error.place}"
+                raise
+        return {"~c": [_names[type(value)], packed]}
 
 
 _PACKERS: dict[type, Callable[[_Packer, Any, int], Any]] = {
     tuple: lambda packer, value, depth: {"~t": packer._all(value, depth)},
     set: lambda packer, value, depth: {"~s": packer._all(list(value), depth)},
     frozenset: lambda packer, value, depth: {"~f": packer._all(list(value), depth)},
-    datetime: lambda packer, value, depth: {"~d": _withoutNames(value).isoformat()},
+    datetime: lambda packer, value, depth: {"~d": _written(value)},
     date: lambda packer, value, depth: {"~D": value.isoformat()},
-    time: lambda packer, value, depth: {"~T": value.isoformat()},
+    time: lambda packer, value, depth: {"~T": _written(value)},
     timedelta: lambda packer, value, depth: {"~l": [value.days, value.seconds, value.microseconds]},
 }
 
 
-def _withoutNames(value: datetime) -> datetime:
+def _written(value: datetime | time) -> str:
+    """
+    Return a time as ISO 8601 has it; with a tilde after the second one of two that a change of the clocks makes alike.
+    """
     if value.tzinfo is not None and value.utcoffset() is None:
-        raise NotPlain("a datetime whose time zone has no offset is no plain data")
-    return value
+        raise NotPlain(f"a {type(value).__name__} whose time zone has no offset is no plain data")
+    return f"{value.isoformat()}~" if value.fold else value.isoformat()
 
 
 class _Unpacker:
@@ -202,14 +243,17 @@ class _Unpacker:
             return bytes(self._buffer(content))
         if key == "~a":
             return bytearray(self._buffer(content))
-        if not key.startswith("~"):
+        if key[:1] != "~":
             return found
-        return _UNPACKERS[key](content)
+        unpack = _UNPACKERS.get(key)
+        if unpack is None:
+            raise ValueError(f"there is nothing that is written as {key!r:.100}")
+        return unpack(content)
 
     def _buffer(self, length: int) -> memoryview:
-        end = self._place + length
-        if type(length) is not int or not self._place <= end <= len(self._buffers):
+        if type(length) is not int or not 0 <= length <= len(self._buffers) - self._place:
             raise ValueError("bytes are missing")
+        end = self._place + length
         buffer = self._buffers[self._place : end]
         self._place = end
         return buffer
@@ -246,23 +290,34 @@ def _text(content: Any) -> str:
     return content
 
 
+def _read(kind: type[datetime | time], content: str) -> datetime | time:
+    value = kind.fromisoformat(content.removesuffix("~"))
+    return value.replace(fold=1) if content[-1:] == "~" else value
+
+
 _UNPACKERS: dict[str, Callable[[Any], Any]] = {
     "~i": lambda content: int(_text(content), 16),
     "~t": lambda content: tuple(_list(content)),
     "~s": lambda content: set(_list(content)),
     "~f": lambda content: frozenset(_list(content)),
     "~m": lambda content: {key: value for key, value in map(_list, _list(content))},  # noqa: C416 -- pairs are checked
-    "~d": lambda content: datetime.fromisoformat(_text(content)),
+    "~d": lambda content: _read(datetime, _text(content)),
     "~D": lambda content: date.fromisoformat(_text(content)),
-    "~T": lambda content: time.fromisoformat(_text(content)),
+    "~T": lambda content: _read(time, _text(content)),
     "~l": lambda content: timedelta(*_list(content)),
     "~c": lambda content: _instance(_list(content)),
 }
 
-#: What is text in JSON, whose brackets and commas do not count.
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
+#: What is text in JSON, whose brackets and commas do not count. Whatever is in it, each byte is looked at once.
+_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 
-_BRACKETS = re.compile(rb"[\[\]{}]")
+#: Brackets of all kinds as two, and everything else.
+_SQUARE = bytes.maketrans(b"{}", b"[]")
+_OTHER = bytes(set(range(256)) - set(b"[]{}"))
+
+#: So many levels JSON may have for each of a value's, for what is ours takes more of them; and two more for what is at
+#: the end of a branch.
+_LEVELS = 3
 
 
 def _checkSize(text: bytes) -> None:
@@ -272,11 +327,17 @@ def _checkSize(text: bytes) -> None:
     @raise ValueError: It is too much.
     """
     bare = _STRINGS.sub(b"", text)
-    # What is ours takes two levels where there was one, or three, and up to three commas where there was one.
+    # What is ours takes up to three commas where there was one.
     if bare.count(b",") >= 3 * ITEMS:
         raise ValueError(f"it consists of more than {ITEMS} values")
-    depth = 0
-    for match in _BRACKETS.finditer(bare):
-        depth += 1 if match[0] in b"[{" else -1
-        if depth > 3 * DEPTH + 1:
-            raise ValueError(f"it is nested more than {DEPTH} deep")
+    brackets = bare.translate(_SQUARE, _OTHER)
+    if len(brackets) > 8 * (ITEMS + 1):
+        raise ValueError(f"it consists of more than {ITEMS} values")
+    # With each turn the innermost level goes.
+    for _ in range(_LEVELS * DEPTH + 2):
+        outer = brackets.replace(b"[]", b"")
+        if len(outer) == len(brackets):
+            break
+        brackets = outer
+    if brackets:
+        raise ValueError(f"it is nested more than {DEPTH} deep, or its brackets do not match")

@@ -185,10 +185,12 @@ class Runner:
         isTimed: bool = False,
         onBegin: Callable[[int], object] = id,
         onEnter: Callable[[int], object] = id,
+        boundsResults: bool = True,
     ) -> None:
         """
         @param send: Sends a command of L{asynqueue.protocol.commands}, which comes first, with its arguments.
         @param limit: How long, in bytes, a call, a result or an item may be.
+        @param boundsResults: Whether that holds for results and items, or the encoding sees to those.
         @param most: Returns how many calls may go on at once, at the moment.
         @param isTimed: Whether the seconds that each call takes are sent, too.
         @param onBegin: Called with the number of each call before it is begun with.
@@ -197,7 +199,7 @@ class Runner:
         self._send = send
         self._encoding = encoding
         self._clock = clock
-        self._limit = limit
+        self._limit = limit if boundsResults else None
         self._most = most
         self._isTimed = isTimed
         self._onBegin = onBegin
@@ -431,7 +433,7 @@ class Runner:
                 self._failed(number, error, "result")
 
     def _bounded(self, body: bytes) -> bytes:
-        if len(body) > self._limit:
+        if self._limit is not None and len(body) > self._limit:
             raise ValueError(f"it takes {len(body)} bytes, and {self._limit} are the limit")
         return body
 

@@ -20,6 +20,7 @@ from attrs import frozen
 
 from asynqueue.callinfo import safeRepr
 from asynqueue.errors import EncodeError, NotAuthorized, PayloadTooLarge, ResultTooLarge
+from asynqueue.options import checkedTimeout
 from asynqueue.process.encoding import encodeError
 from asynqueue.protocol.plain import NotPlain
 from asynqueue.protocol.runner import Call
@@ -62,6 +63,25 @@ class Wanted:
     inThread: bool = False
     isIdempotent: bool = True
 
+    def __attrs_post_init__(self) -> None:
+        """
+        Look at what has come from afar.
+
+        @raise ValueError: It cannot be.
+        @raise TypeError: Likewise.
+        """
+        # Hot path, watched by `bench --only wire`.
+        if not (
+            type(self.ID) is type(self.attempt) is type(self.niceness) is type(self.lane) is int
+            and -20 <= self.niceness <= 20
+            and 0 <= self.lane <= LANES
+        ):
+            raise ValueError("how the call is to be run is said in a way that cannot be")
+        if self.timeLimit is not None:
+            checkedTimeout(self.timeLimit, "timeLimit")
+        if self.softTimeLimit is not None:
+            checkedTimeout(self.softTimeLimit, "softTimeLimit")
+
 
 def laneOf(series: Hashable) -> int:
     """
@@ -97,8 +117,10 @@ class WireEncoder:
         func, args, kw = task.callTuple
         options = task.options
         inThread = self._inThread
-        if isinstance(func, str):
-            inThread = bool(kw.pop("thread", inThread))
+        if isinstance(func, str) and "thread" in kw:
+            # It may have to be sent again.
+            kw = dict(kw)
+            inThread = bool(kw.pop("thread"))
         wanted = (
             task.ID,
             task.attempt,
@@ -251,6 +273,8 @@ class NodeEncoding:
         parts = list(decode(self._peer, body[start:]))
         func = parts.pop(0) if exposed is None else exposed.function
         args, kw, *rest = parts
+        if type(kw) is not dict or not isinstance(args, list | tuple):
+            raise TypeError("the arguments must be a list, and the keywords a dictionary")
         wanted = Wanted(*rest)
         return NodeCall(self._run, exposed, func, args, kw, wanted)
 
@@ -279,7 +303,10 @@ class NodeEncoding:
         """
         Make bytes of items of a stream. May raise anything.
         """
-        return self._peer.serializer.dumps(items)
+        body = self._peer.serializer.dumps(items)
+        if len(body) > self._limit:
+            raise ResultTooLarge(f"it takes {len(body)} bytes, and {self._limit} are what the caller takes")
+        return body
 
     def error(self, error: BaseException, where: str) -> bytes:
         """

@@ -1,5 +1,8 @@
 """
-Whether the peer of a connection is still there: one that is silent is asked, and one that stays silent is given up.
+Whether the peer of a connection is still there: it is asked from time to time, and given up if it stays silent.
+
+It is asked also while it is being heard: what it hears from this end tells it that this end is there, and on a slow
+connection the answers to its own questions come late, behind everything that it has sent.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
 
     from asynqueue.wire.hardened import HardenedAMP
 
-#: After so many seconds of silence a peer is asked whether it is there.
+#: How often, in seconds, a peer is asked whether it is there.
 BEAT = 5.0
 
 #: After so many seconds of silence a connection is given up.
@@ -45,8 +48,7 @@ class Heartbeat:
         if silence >= DEAD:
             protocol.abort(f"was silent for {silence:.0f} s")
             return
-        if silence >= BEAT:
-            protocol.ask(commands.Ping)
+        protocol.ask(commands.Ping)
         self._timer = protocol.clock.callLater(max(0.1, min(BEAT, DEAD - silence)), self._look)
 
     def stop(self) -> None:

@@ -73,6 +73,7 @@ class Link(CallerEnd, HardenedAMP):
     @ivar onRecords: Called with each list of records that has come.
     @ivar onDeath: Called once with the L{Severance}.
     @ivar onLeaving: Called when the node says that it takes no more calls.
+    @ivar onClosed: Called once when the connection is no more, after everything else.
     """
 
     #: What a conversation asks a child for, and a node has not.
@@ -95,6 +96,7 @@ class Link(CallerEnd, HardenedAMP):
         self.onRecords: Callable[[list[tuple[int, int, int, bytes]]], object] = len
         self.onDeath: Callable[[Severance], object] = id
         self.onLeaving: Callable[[], object] = int
+        self.onClosed: Callable[[], object] = int
         self._limit = limit
         self._heartbeat = Heartbeat(self)
 
@@ -143,6 +145,7 @@ class Link(CallerEnd, HardenedAMP):
         why = f"its peer {self.why}" if self.why else reason.getErrorMessage().rstrip(".")
         self.life = Life.GONE
         self.onDeath(Severance(0, why))
+        self.onClosed()
 
     @commands.Outcome.responder
     def _outcome(self, records: list[bytes]) -> dict[str, Any]:
@@ -281,8 +284,6 @@ class WireConversation(ReactorConversation):
 class LinkFactory(Factory):
     """
     Makes links of connections.
-
-    @ivar link: The last one.
     """
 
     noisy = False
@@ -290,11 +291,9 @@ class LinkFactory(Factory):
     def __init__(self, clock: IReactorTime, limit: int) -> None:
         self._clock = clock
         self._limit = limit
-        self.link: Link | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> Link:
         """
         Make one.
         """
-        self.link = Link(self._clock, self._limit)
-        return self.link
+        return Link(self._clock, self._limit)

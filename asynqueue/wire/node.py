@@ -14,9 +14,11 @@ Data flow::
 from __future__ import annotations
 
 import socket
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from attrs import field, frozen
 from twisted.internet.defer import Deferred, TimeoutError, gatherResults
 from twisted.internet.task import deferLater
 
@@ -29,6 +31,7 @@ from asynqueue.wire.peers import Peer, authorizeCaller
 from asynqueue.wire.registry import Registry
 from asynqueue.wire.serializers import serializerOf
 from asynqueue.workers.lifecycle import Readiness
+from asynqueue.workers.reactor import AsyncWorker
 
 if TYPE_CHECKING:
     from asynqueue.protocol.runner import Runner
@@ -50,54 +53,78 @@ FAREWELL = 2.0
 #: How many threads there are for methods that are to be run in one, where there are no others.
 THREADS = 4
 
+#: How long, in characters, the name of a node may be.
+NAME = 255
+
+
+@frozen
+class NodeSettings:
+    """
+    What a node tells callers, and how.
+
+    @ivar name: What it calls itself.
+    @ivar serializer: How values travel to and from callers that have not the role C{code}.
+    @ivar pickles: Whether callers that have it send pickles, and any function.
+    @ivar limit: How long, in bytes, a call may be.
+    """
+
+    name: str = field(factory=lambda: socket.gethostname()[:NAME])
+    serializer: str = field(default="plain")
+    pickles: bool = False
+    limit: int = field(default=LIMIT)
+
+    @name.validator
+    def _checkName(self, _attribute: Any, value: str) -> None:
+        if not isinstance(value, str) or not 1 <= len(value) <= NAME:
+            raise ValueError(f"name must be text of 1 to {NAME} characters, not {value!r:.100}")
+
+    @serializer.validator
+    def _checkSerializer(self, _attribute: Any, value: str) -> None:
+        if value == "pickle":
+            raise ValueError(
+                "serializer must not be 'pickle': pickles=True is what has callers with the role 'code' send them"
+            )
+        serializerOf(value)
+
+    @limit.validator
+    def _checkLimit(self, _attribute: Any, value: int) -> None:
+        if checkedCount(value, "limit") is None:
+            raise TypeError("limit must be a whole number, not None")
+
 
 class Node:
     """
     Runs calls that come from afar.
 
-    @ivar name: What it calls itself.
+    @ivar settings: What it tells callers, and how.
     @ivar registry: What there is to be called by name.
     @ivar queue: Runs the calls, but for methods of the universe that are run in the reactor.
-    @ivar limit: How long, in bytes, a call may be.
-    @ivar sessions: The connections of callers.
+    @ivar sessions: The connections of callers who have been let in; whose turn it is comes first.
     """
 
     def __init__(
         self,
         registry: Registry,
         makeWorkers: Callable[[list[str]], list[Any]] = lambda lanes: [],
-        *,
+        settings: NodeSettings | None = None,
         reactor: Any = None,
-        name: str | None = None,
-        serializer: str = "plain",
-        pickles: bool = False,
-        limit: int = LIMIT,
     ) -> None:
         """
         @param makeWorkers: Makes the workers of the queue, which are to be qualified for the given series.
-        @param reactor: The reactor.
-        @param name: What the node calls itself; by default the name of the host.
-        @param serializer: How values travel to and from callers that have not the role C{code}.
-        @param pickles: Whether callers that have it send pickles, and any function.
-        @param limit: How long, in bytes, a call may be.
-        @raise ValueError: There is no such serializer, or the limit is less than 1.
+        @param settings: What it tells callers, and how.
+        @param reactor: The reactor; by default the global one.
         """
-        if serializer == "pickle":
-            raise ValueError("pickles=True is what has callers with the role 'code' send pickles")
-        serializerOf(serializer)
-        checkedCount(limit, "limit")
         if reactor is None:
             from twisted.internet import reactor
         self.clock = reactor
-        self.name = socket.gethostname() if name is None else name
+        self.settings = settings or NodeSettings()
         self.registry = registry
-        self.limit = limit
-        self.sessions: list[Session] = []
-        self._serializer = serializer
-        self._pickles = pickles
+        self.sessions: deque[Session] = deque()
+        self._connections: dict[Session, None] = {}
+        self._isStopping = False
         self._lanes = [f"lane {number}" for number in range(1, LANES + 1)]
         self._workers = makeWorkers(self._lanes)
-        self._threads: list[ThreadWorker] = []
+        self._aside: TaskQueue | None = None
         self._underWay = 0
         self._empty = Readiness()
         self.queue = TaskQueue(returnFailure=True, reactor=reactor)
@@ -111,7 +138,7 @@ class Node:
 
         @raise NotAuthorized: They may not.
         """
-        return authorizeCaller(identity, self._serializer, self._pickles)
+        return authorizeCaller(identity, self.settings.serializer, self.settings.pickles)
 
     # Room
 
@@ -131,7 +158,8 @@ class Node:
             return MOST
         room = 0
         for worker in self._workers:
-            room += worker.capacity
+            # One that is being replaced has none, and will take what waits when it is there: nobody tells this node.
+            room += worker.capacity or 1
         return runner.running + max(0, room - self._underWay)
 
     # Calls
@@ -147,16 +175,16 @@ class Node:
         wanted = call.wanted
         isMethod = exposed is not None and exposed.isMethod
         if isMethod and wanted.inThread:
-            if not self._threads:
-                self._hireThreads()
-            return self._submit(call, "thread")
+            return self._submit(self._queueAside(), call, "thread")
         if isMethod or not self._workers:
-            return call.beginHere()
-        done = self._submit(call, self._lanes[wanted.lane - 1] if wanted.lane else None)
+            if wanted.timeLimit is wanted.softTimeLimit is None and (exposed is None or exposed.timeLimit is None):
+                return call.beginHere()
+            return self._submit(self._queueAside(), call, "async")
+        done = self._submit(self.queue, call, self._lanes[wanted.lane - 1] if wanted.lane else None)
         self._underWay += 1
         return done.addBoth(self._freed)
 
-    def _submit(self, call: NodeCall, series: str | None) -> Deferred[Any]:
+    def _submit(self, queue: TaskQueue, call: NodeCall, series: str | None) -> Deferred[Any]:
         exposed = call.exposed
         wanted = call.wanted
         limit, softLimit = wanted.timeLimit, wanted.softTimeLimit
@@ -169,20 +197,35 @@ class Node:
             options = CallOptions(
                 returnFailure=True, timeLimit=limit, softTimeLimit=softLimit, idempotent=wanted.isIdempotent
             )
-        return self.queue._submit(call.func, tuple(call.args), call.kw, series, wanted.niceness, options)
+        return queue._submit(call.func, tuple(call.args), call.kw, series, wanted.niceness, options)
 
     def _freed(self, result: Any) -> Any:
         self._underWay -= 1
+        # Whoever comes first may take all the room there is.
+        self.sessions.rotate(-1)
         for session in self.sessions:
             session.runner.goOn()
         return result
 
-    def _hireThreads(self) -> None:
-        self._threads = [ThreadWorker(reactor=self.clock) for _ in range(THREADS)]
-        for worker in self._threads:
-            self.queue.attachWorker(worker)
+    def _queueAside(self) -> TaskQueue:
+        """
+        Return the queue of methods that are run in threads, or in the reactor for a limited time. It is another one,
+        for calls that are of no series may be run by any worker.
+        """
+        if self._aside is None:
+            threads = [ThreadWorker(reactor=self.clock) for _ in range(THREADS)]
+            self._aside = TaskQueue(AsyncWorker(), *threads, returnFailure=True, reactor=self.clock)
+        return self._aside
 
     # Sessions
+
+    def connected(self, session: Session) -> None:
+        """
+        Take note of somebody who has not been let in yet.
+        """
+        self._connections[session] = None
+        if self._isStopping:
+            session.transport.loseConnection()
 
     def came(self, session: Session) -> None:
         """
@@ -192,13 +235,12 @@ class Node:
 
     def left(self, session: Session) -> None:
         """
-        Take note that a caller is gone.
+        Take note that somebody is gone.
         """
-        self.sessions.remove(session)
-        self._lookForTheEnd()
-
-    def _lookForTheEnd(self) -> None:
-        if not self.sessions:
+        del self._connections[session]
+        if session in self.sessions:
+            self.sessions.remove(session)
+        if not self._connections:
             self._empty.ready()
 
     async def stop(self, deadline: float) -> None:
@@ -207,22 +249,25 @@ class Node:
 
         @param deadline: After so many seconds they go in any case.
         """
+        self._isStopping = True
         until = self.clock.seconds() + deadline
-        for session in self.sessions:
+        for session in tuple(self.sessions):
             session.goAway()
         while self.sessions and not all(session.isIdle for session in self.sessions):
             left = until - self.clock.seconds()
             if left <= 0:
                 break
             await deferLater(self.clock, min(left, LOOK))
-        for session in tuple(self.sessions):
+        for session in tuple(self._connections):
             session.transport.loseConnection()
-        if self.sessions:
+        if self._connections:
             gone = self._empty.wait()
             gone.addTimeout(FAREWELL, self.clock)
             try:
                 await gone
             except TimeoutError:
-                for session in tuple(self.sessions):
+                for session in tuple(self._connections):
                     session.abort("did not let go of the connection")
-        await self.queue.shutdown(deadline=max(0.1, until - self.clock.seconds()))
+        queues = [self.queue] if self._aside is None else [self.queue, self._aside]
+        left = max(0.1, until - self.clock.seconds())
+        await gatherResults([queue.shutdown(deadline=left) for queue in queues])

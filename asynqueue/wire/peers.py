@@ -1,9 +1,9 @@
 """
 Peers that may have something done, and the one place where what they have sent becomes objects.
 
-Nothing that comes over a connection is decoded but by L{decode}, which asks for a L{Peer}; and nobody is a peer but by
-L{authorizeCaller} and L{authorizeRunner}, which look at the roles of who is at the other end. A test over the syntax
-tree pins that.
+Nothing that comes over a connection is decoded but by L{decode} and L{decodeTold}, which ask for a L{Peer}; and nobody
+is a peer but by L{authorizeCaller} and L{authorizeRunner}, which look at the roles of who is at the other end. A test
+over the syntax tree pins that.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from typing import Any
 from attrs import field, frozen
 
 from asynqueue.errors import NotAuthorized
-from asynqueue.protocol import plain
 from asynqueue.wire.identity import Identity
 from asynqueue.wire.serializers import Serializer, serializerOf
 
 #: Where pickles may come from: a process of the same user, or one that has shown a key or token within TLS.
 _PICKLE_WAYS = ("unix", "tls", "token")
+
+#: How exceptions are told of, to and from those who do not send pickles.
+_PLAIN = serializerOf("plain")
 
 
 @frozen
@@ -74,7 +76,7 @@ def authorizeRunner(identity: Identity, serializer: str) -> Peer:
         )
     try:
         return Peer(identity, serializerOf(serializer))
-    except ValueError as error:
+    except (ValueError, ImportError) as error:
         raise NotAuthorized(f"{identity.name} writes values in a way that is not known here: {error}") from None
 
 
@@ -90,11 +92,11 @@ def decodeTold(peer: Peer, body: bytes) -> Any:
     """
     Return what a peer tells of an exception, which is plain data, whatever else they send. May raise C{ValueError}.
     """
-    return decode(peer, body) if peer.mayCode else plain.loads(body)
+    return (peer.serializer if peer.mayCode else _PLAIN).loads(body)
 
 
 def encodeTold(peer: Peer, told: Any) -> bytes:
     """
     Return what is told of an exception, for L{decodeTold}.
     """
-    return peer.serializer.dumps(told) if peer.mayCode else plain.dumps(told)
+    return (peer.serializer if peer.mayCode else _PLAIN).dumps(told)

@@ -8,18 +8,20 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
-from twisted.python.reflect import namedAny
+from twisted.internet.defer import Deferred, FirstError
+from twisted.python.failure import Failure
+from twisted.python.reflect import InvalidName, namedAny
 
-from asynqueue.errors import AuthError
+from asynqueue.errors import AuthError, WorkerStartError
 from asynqueue.options import checkedTimeout
 from asynqueue.process.worker import ProcessWorker
 from asynqueue.threads.worker import ThreadWorker
 from asynqueue.wire.endpoints import serverEndpoint
-from asynqueue.wire.node import LIMIT, Node
+from asynqueue.wire.node import LIMIT, Node, NodeSettings
 from asynqueue.wire.registry import Registry
 from asynqueue.wire.session import SessionFactory
 from asynqueue.wire.universe import WireWorkerUniverse
+from asynqueue.workers.lifecycle import Readiness
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -97,7 +99,14 @@ class WireServer:
         self.port: IListeningPort | None = None
         self.node: Node | None = None
         self._reactor = reactor
+        if grace is None:
+            raise TypeError("grace must be a number of seconds, not None")
         self._grace = checkedTimeout(grace, "grace") or 0.0
+        arePickled = description.startswith("unix:") if pickles is None else bool(pickles)
+        named = {} if name is None else {"name": name}
+        settings = NodeSettings(serializer=serializer, pickles=arePickled, limit=limit, **named)
+        self._isStopping = False
+        self._ends = Readiness()
         self._registry = Registry(_universe(wwu, self))
         self._endpoint = serverEndpoint(
             reactor,
@@ -115,15 +124,7 @@ class WireServer:
             return [*children, *(ThreadWorker(lanes, reactor=reactor) for _ in range(threads))]
 
         def makeNode() -> Node:
-            return Node(
-                self._registry,
-                makeWorkers,
-                reactor=reactor,
-                name=name,
-                serializer=serializer,
-                pickles=description.startswith("unix:") if pickles is None else bool(pickles),
-                limit=limit,
-            )
+            return Node(self._registry, makeWorkers, settings, reactor)
 
         self._makeNode = makeNode
 
@@ -133,22 +134,32 @@ class WireServer:
 
         @return: Fires with the port when callers can connect. Errbacks if a worker could not be started, or this
             process cannot listen there.
-        @raise RuntimeError: The server is started.
+        @raise RuntimeError: The server is started, or is about to stop.
         """
-        if self.node is not None:
-            raise RuntimeError(f"the server at {self.description} is started already")
+        if self.node is not None or self._isStopping:
+            state = "is about to stop" if self._isStopping else "is started already"
+            raise RuntimeError(f"the server at {self.description} {state}")
         self.node = self._makeNode()
         return Deferred.fromCoroutine(self._start(self.node))
 
     async def _start(self, node: Node) -> IListeningPort:
         try:
             await node.started
-            self.port = await self._endpoint.listen(SessionFactory(node))
-        except BaseException:
-            self.node = None
-            await node.stop(0.0)
+            self._checkWanted(node)
+            port = self.port = await self._endpoint.listen(SessionFactory(node))
+            self._checkWanted(node)
+        except BaseException as error:
+            if self.node is node:
+                self.node = None
+                await self._stop(node)
+            if isinstance(error, FirstError):
+                error.subFailure.raiseException()
             raise
-        return self.port
+        return port
+
+    def _checkWanted(self, node: Node) -> None:
+        if self.node is not node:
+            raise WorkerStartError(f"the server at {self.description} was stopped before it listened")
 
     def stop(self) -> Deferred[None]:
         """
@@ -156,17 +167,28 @@ class WireServer:
 
         @return: Fires when that is so, after the grace of the server in any case.
         """
-        node, self.node = self.node, None
-        port, self.port = self.port, None
-        return Deferred.fromCoroutine(self._stop(node, port))
+        ended = self._ends.wait()
+        if not self._isStopping:
+            self._isStopping = True
+            node, self.node = self.node, None
+            Deferred.fromCoroutine(self._stop(node, self._grace)).addBoth(self._stopped)
+        return ended
 
-    async def _stop(self, node: Node | None, port: IListeningPort | None) -> None:
+    async def _stop(self, node: Node | None, grace: float = 0.0) -> None:
+        port, self.port = self.port, None
         if port is not None:
             closed: Any = port.stopListening()
             if isinstance(closed, Deferred):
                 await closed
         if node is not None:
-            await node.stop(self._grace)
+            await node.stop(grace)
+
+    def _stopped(self, result: Any) -> None:
+        self._isStopping = False
+        if isinstance(result, Failure):
+            self._ends.fail(result)
+        else:
+            self._ends.ready()
 
 
 class _WireService(Service):
@@ -197,7 +219,10 @@ def _universe(wwu: Any, server: WireServer) -> WireWorkerUniverse | None:
     Return a universe, given it, its class, or the full name of either.
     """
     if isinstance(wwu, str):
-        wwu = namedAny(wwu)
+        try:
+            wwu = namedAny(wwu)
+        except (InvalidName, AttributeError, ImportError) as error:
+            raise ImportError(f"there is no universe by the full name {wwu!r}: {error}") from error
     if isinstance(wwu, type) and issubclass(wwu, WireWorkerUniverse):
         wwu = wwu(server)
     if wwu is not None:

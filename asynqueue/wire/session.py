@@ -49,6 +49,7 @@ class Session(RunnerEnd, HardenedAMP):
         """
         super().connectionMade()
         self._patience = self.clock.callLater(HELLO_TIME, self.abort, f"did not say hello in {HELLO_TIME:g} s")
+        self._node.connected(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
@@ -60,7 +61,7 @@ class Session(RunnerEnd, HardenedAMP):
         if self._isKnown:
             self._isKnown = False
             self.runner.stop()
-            self._node.left(self)
+        self._node.left(self)
 
     def _stopWaiting(self) -> None:
         patience, self._patience = self._patience, None
@@ -101,17 +102,24 @@ class Session(RunnerEnd, HardenedAMP):
         if version:
             self._stopWaiting()
             encoding = NodeEncoding(peer, here.registry, here.run, limit)
-            self.runner = Runner(self.push, encoding, self.clock, here.limit, most=lambda: here.most(self.runner))
+            self.runner = Runner(
+                self.push,
+                encoding,
+                self.clock,
+                here.settings.limit,
+                most=lambda: here.most(self.runner),
+                boundsResults=False,
+            )
             self._isKnown = True
             self.trust()
             self._heartbeat.start()
             here.came(self)
         return {
             "version": version,
-            "node": here.name,
+            "node": here.settings.name,
             "serializer": peer.serializer.name,
             "capacity": here.capacity,
-            "limit": here.limit,
+            "limit": here.settings.limit,
         }
 
     @commands.Ping.responder

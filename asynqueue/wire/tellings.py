@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import builtins
 import pickle
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import CancelledError
@@ -19,8 +20,8 @@ from asynqueue.callinfo import said
 from asynqueue.errors import RemoteError
 from asynqueue.failures import originalClassOf
 from asynqueue.protocol import plain
-from asynqueue.rebuilt import rebuiltFailure, unpickledOriginal
-from asynqueue.told import pickledState, told
+from asynqueue.rebuilt import rebuiltFailure, setAttribute, unpickledOriginal
+from asynqueue.told import attributesOf, pickledState, told
 from asynqueue.wire.peers import Peer, decodeTold, encodeTold
 
 #: How long, in bytes, what an exception is made anew of may be.
@@ -61,9 +62,8 @@ def tell(peer: Peer, error: BaseException, where: str = "") -> bytes:
 
     @param where: What could not be decoded or encoded for it, or nothing; see L{asynqueue.rebuilt.rebuiltFailure}.
     """
-    if peer.mayCode:
-        return encodeTold(peer, (where, told(error, _pickledState)))
-    return encodeTold(peer, (where, told(error, _plainState)))
+    story = told(error, _pickledState if peer.mayCode else _plainState)
+    return encodeTold(peer, (where, story))
 
 
 def _pickledState(error: BaseException) -> bytes:
@@ -80,14 +80,28 @@ def _pickledState(error: BaseException) -> bytes:
 
 
 def _plainState(error: BaseException) -> bytes:
+    attributes = {name: value for name, value in attributesOf(error).items() if _isPlain(name, value)}
     try:
-        state = plain.dumps(list(error.args))
+        state = plain.dumps((error.args, attributes))
     except Exception:  # arguments that are no plain data stay here: the text tells
         return b""
     return state if len(state) <= STATE_LIMIT else b""
 
 
-def _plainOriginal(story: Any) -> BaseException | None:
+def _isPlain(name: object, value: object) -> bool:
+    """
+    Tell whether an attribute of an exception travels.
+    """
+    if type(name) is not str or name.startswith("_"):
+        return False
+    try:
+        plain.dumps(value)
+    except Exception:  # the others travel without it
+        return False
+    return True
+
+
+def _plainOriginal(peer: Peer, story: Any) -> BaseException | None:
     """
     Make an exception of a registered class without calling it; C{None} if that cannot be.
     """
@@ -95,9 +109,12 @@ def _plainOriginal(story: Any) -> BaseException | None:
     if kind is None or not story[3]:
         return None
     try:
-        args = plain.loads(story[3])
+        args, attributes = decodeTold(peer, story[3])
         original = kind.__new__(kind, *args)
         original.args = tuple(args)
+        for name, value in attributes.items():
+            if not name.startswith("_"):
+                setAttribute(original, name, value)
     except Exception:  # what was told is a peer's, and __new__ may be anybody's; the text serves
         return None
     return original
@@ -111,4 +128,4 @@ def failureFrom(peer: Peer, body: bytes) -> Failure:
         where, story = decodeTold(peer, body)
     except BaseException as error:  # what was told is a peer's
         return Failure(RemoteError(f"the peer told of an error in a way that cannot be understood: {said(error)}"))
-    return rebuiltFailure(where, story, unpickledOriginal if peer.mayCode else _plainOriginal)
+    return rebuiltFailure(where, story, unpickledOriginal if peer.mayCode else partial(_plainOriginal, peer))

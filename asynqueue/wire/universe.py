@@ -34,5 +34,9 @@ class WireWorkerUniverse:
         return [
             name
             for name in dir(type(self))
-            if not name.startswith("_") and name not in own and callable(getattr(type(self), name))
+            if not name.startswith("_") and name not in own and self._isMethod(getattr(type(self), name))
         ]
+
+    @staticmethod
+    def _isMethod(member: object) -> bool:
+        return callable(member) and not isinstance(member, type)

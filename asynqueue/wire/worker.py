@@ -28,7 +28,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from asynqueue.errors import AuthError, NotAuthorized, VersionMismatch, WorkerStartError
+from asynqueue.errors import AuthError, NotAuthorized, VersionMismatch, WorkerLost, WorkerStartError
 from asynqueue.interfaces import IStartedWorker
 from asynqueue.options import checkedCount, checkedTimeout
 from asynqueue.process import frames
@@ -117,6 +117,8 @@ class WireWorker:
             WireWorkerUniverse.check(wwu)
         if whenLost not in POLICIES:
             raise ValueError(f"whenLost must be one of {', '.join(map(repr, POLICIES))}, not {whenLost!r}")
+        if limit is None or timeout is None:
+            raise TypeError(f"{'limit' if limit is None else 'timeout'} must be a number, not None")
         checkedCount(limit, "limit")
         checkedTimeout(timeout, "timeout")
         if reactor is None:
@@ -133,7 +135,10 @@ class WireWorker:
             reactor, description, keys=keys, timeout=timeout, insecure_plaintext=insecure_plaintext
         )
         self._connecting = Connecting(reactor, endpoint, limit, self._connected, self._failed)
+        # The one with the node, and the same when it has run the updates.
+        self._conversation: WireConversation | None = None
         self._current: WireConversation | None = None
+        self._waiting: list[Task] = []
         self._numbers = count(1).__next__
         self._window = Window(TARGET)
         self._busySince: float | None = None
@@ -169,7 +174,7 @@ class WireWorker:
         """
         The tasks that the worker has and has given no outcome.
         """
-        return [] if self._current is None else list(self._current.held.values())
+        return [*self._waiting, *(() if self._current is None else self._current.held.values())]
 
     # What the queue asks
 
@@ -192,12 +197,13 @@ class WireWorker:
 
     def _begin(self) -> None:
         self._isStopping = False
+        self.unfitness = ""
         self._connecting.start()
 
     def whenStarted(self) -> Deferred[None]:
         """
         @return: Fires when there is a connection. Errbacks L{AuthError}, L{NotAuthorized} or L{VersionMismatch} if
-            there will be none, for one end does not want the other.
+            there will be none, for one end does not want the other; and L{WorkerLost} if the worker is let go of first.
         """
         started = self._starts.wait()
         if self._current is not None:
@@ -218,15 +224,11 @@ class WireWorker:
         """
         waiter = self._readiness.wait()
         if self._current is None:
+            self._waiting.append(task)
             self._begin()
-            self.whenStarted().addCallbacks(lambda _: self._run(task), self._notRun, errbackArgs=(task,))
         else:
             self._run(task)
         return waiter
-
-    def _notRun(self, failure: Failure, task: Task) -> None:
-        task.errback(failure)
-        self._readiness.ready()
 
     def _run(self, task: Task) -> None:
         self.accept(task)
@@ -278,17 +280,28 @@ class WireWorker:
         return ended
 
     def _endIfDone(self) -> None:
-        if self._isStopping and (self._current is None or self._current.isIdle):
+        if self._isStopping and not self._waiting and (self._current is None or self._current.isIdle):
+            self._letGo()
             self._connecting.stop().addCallback(lambda _: self._ends.ready())
+
+    def _letGo(self) -> None:
+        if self._starts.waiters:
+            self._starts.fail(Failure(WorkerLost(f"{self!r} was let go of before it had a connection")))
 
     def crash(self) -> list[Task]:
         """
         Close the connection at once, and give back all tasks.
         """
-        current, self._current = self._current, None
-        tasks = [] if current is None else current.abandon()
+        tasks, self._waiting = self._waiting, []
+        conversation, self._conversation, self._current = self._conversation, None, None
+        if conversation is not None:
+            # Whatever becomes of the connection, it is not this worker's any more.
+            conversation.onDeath = int
+            conversation.onGone = id
+            tasks += conversation.abandon()
         self._untold.clear()
         self._connecting.abort()
+        self._letGo()
         self._readiness.ready()
         self._ends.ready()
         return tasks
@@ -301,12 +314,15 @@ class WireWorker:
         """
         assert link.peer is not None
         encoder = WireEncoder(link.peer, link.callLimit, self._inThread)
-        current = WireConversation(link, self.raw, self._reactor, encoder, WireResults(link.peer), self._numbers, None)
+        current = self._conversation = WireConversation(
+            link, self.raw, self._reactor, encoder, WireResults(link.peer), self._numbers, None
+        )
         link.onLeaving = self._tellAttendant
         link.begin()
         current.onReported = self._reported
         current.onBegun = self._begunMore
         current.onLasted = self._updates.append
+        current.onDeath = self._severed
         current.onGone = self._disconnected
         # What the node's workers have forgotten, or those of another node have never known.
         current.prepare(self._updates, lambda: self._together(current))
@@ -315,6 +331,9 @@ class WireWorker:
         self._current = conversation
         self._busySince = None
         self._starts.ready()
+        waiting, self._waiting = self._waiting, []
+        for task in waiting:
+            self._run(task)
         self._tellAttendant()
         self._endIfDone()
 
@@ -330,15 +349,26 @@ class WireWorker:
         self.log.error("{worker!r} gives up: {why}", worker=self, why=failure.getErrorMessage())
         self.unfitness = f"cannot be used: {failure.getErrorMessage()}"
         self._starts.fail(failure)
+        waiting, self._waiting = self._waiting, []
+        for task in waiting:
+            task.errback(failure)
+        self._readiness.ready()
         self._tellAttendant()
         self._resign()
+        self._endIfDone()
         return False
+
+    def _severed(self) -> None:
+        """
+        Take no more tasks, before those that are here are given back or lost, which may lead to new ones.
+        """
+        self._current = None
 
     def _disconnected(self, severance: Any) -> None:
         """
         Connect again, or resign.
         """
-        self._current = None
+        self._conversation = self._current = None
         self._busySince = None
         self._untold.clear()
         self._window.stalled()
