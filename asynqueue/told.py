@@ -32,10 +32,17 @@ def pickledState(error: BaseException) -> bytes:
     """
     Return the pickle of an exception's class, arguments and attributes, or nothing if that cannot be. Never raises any.
     """
+    return pickledParts(type(error), error.args, attributesOf(error))
+
+
+def pickledParts(kind: type[BaseException], args: tuple[Any, ...], attributes: dict[str, Any]) -> bytes:
+    """
+    Return the pickle of what an exception can be made anew of, or nothing if that cannot be. Never raises any.
+    """
     from pickle import dumps
 
     try:
-        state = dumps((type(error), error.args, attributesOf(error)), 5)
+        state = dumps((kind, args, attributes), 5)
     except BaseException:  # what pickling an exception of anybody's raises does not matter: the text tells
         return b""
     return state if len(state) <= STATE_LIMIT else b""

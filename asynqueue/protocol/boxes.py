@@ -41,6 +41,13 @@ class BoxReader:
         """
         return bool(self._data or self._box or self._key is not None)
 
+    @property
+    def held(self) -> int:
+        """
+        How many bytes are kept of what has not come as a whole.
+        """
+        return len(self._data) + len(self._key or b"") + sum(len(key) + len(value) for key, value in self._box.items())
+
     def feed(self, data: bytes) -> list[dict[bytes, bytes]]:
         """
         Take some bytes.

@@ -8,7 +8,6 @@ peer cannot have any other class looked up. Otherwise its text and its traceback
 from __future__ import annotations
 
 import builtins
-import pickle
 from functools import partial
 from typing import Any
 
@@ -21,7 +20,7 @@ from asynqueue.errors import RemoteError
 from asynqueue.failures import originalClassOf
 from asynqueue.protocol import plain
 from asynqueue.rebuilt import rebuiltFailure, setAttribute, unpickledOriginal
-from asynqueue.told import attributesOf, pickledState, told
+from asynqueue.told import attributesOf, pickledParts, pickledState, told
 from asynqueue.wire.peers import Peer, decodeTold, encodeTold
 
 #: How long, in bytes, what an exception is made anew of may be.
@@ -72,11 +71,7 @@ def _pickledState(error: BaseException) -> bytes:
         return pickledState(error)
     # It is an error of a worker of this node. The peer is going to make one of its own of it.
     attributes = {name: value for name, value in vars(error).items() if name not in ("original", "remoteTraceback")}
-    try:
-        state = pickle.dumps((kind, error.args, attributes), 5)
-    except Exception:  # what pickling an exception of anybody's raises does not matter: the text tells
-        return b""
-    return state if len(state) <= STATE_LIMIT else b""
+    return pickledParts(kind, error.args, attributes)
 
 
 def _plainState(error: BaseException) -> bytes:
