@@ -165,6 +165,15 @@ def _derivedClass(original: type[BaseException], kind: type[WorkerError]) -> typ
     return derived
 
 
+def originalClassOf(error: BaseException) -> type[BaseException]:
+    """
+    Return the class of an exception, or that which its class has been derived from by L{workerErrorOf}.
+    """
+    kind = type(error)
+    original: type[BaseException] = kind.__bases__[1] if vars(kind).get("__reduce__") is _reduced else kind
+    return original
+
+
 def _textOf(error: WorkerError) -> str:
     return error.remoteTraceback.rstrip("\n")
 

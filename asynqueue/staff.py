@@ -253,14 +253,17 @@ class Staff:
             return
         for task in hire.tasks:
             task.cancelled = True
+        # It may report that it has stopped, too, before what it has started is gone.
+        self._departing += 1
+        gone: Deferred[Any] = succeed(None)
         try:
             hire.worker.crash()
             if IStartedWorker.providedBy(hire.worker):
-                self._departing += 1
-                hire.worker.whenGone().addBoth(self._departed)
+                gone = hire.worker.whenGone()
         except Exception:  # a worker may be anybody's; the queue lets go of it all the same
             self._dispatcher.log.failure("{worker} raised an exception when it was crashed", worker=hire.name)
         self._gone(hire)
+        gone.addBoth(self._departed)
 
     def _departed(self, _: object) -> None:
         """

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from bench.child import Arguments, parseArguments
 from bench.loops import WARM_UP, identity, latency, middle, perCall
 from bench.watches import Collector, Sample
-from bench.work import LONG, SPIN, sleep, spin
+from bench.work import LONG, SPIN, Block, same, sleep, spin
 
 #: How many items travel at once, where one may choose.
 CHUNK = 64
@@ -218,6 +218,22 @@ def mixed(pool: Processes, arguments: Arguments, where: float) -> Sample:
     return {"total": perf_counter() - start}
 
 
+def blocks(pool: Processes, arguments: Arguments) -> Sample:
+    """
+    Send a block of bytes there and back, several times.
+
+    @see: L{bench.processes.blocks}
+    """
+    _warm(pool)
+    block = Block(bytearray(b"x") * arguments.count)
+    times = []
+    for _ in range(arguments.rounds):
+        began = perf_counter()
+        pool.result(pool.submit(same, block))
+        times.append(perf_counter() - began)
+    return {"perMiB": sorted(times)[arguments.rounds // 2] / 2 / arguments.count * (1 << 20)}
+
+
 def imap(pool: Pool, arguments: Arguments) -> Sample:
     """
     Map over numbers, and take the results as they come.
@@ -274,6 +290,7 @@ _MEASUREMENTS: Mapping[str, Callable[[Any, Arguments], Sample]] = {
     "MixFirst": partial(mixed, where=0.0),
     "MixAmong": partial(mixed, where=0.5),
     "Imap": imap,
+    "Blocks": blocks,
 }
 
 _JOBLIB: Mapping[str, Callable[[Arguments], Sample]] = {"joblibSpins": joblibSpins, "joblibMap": joblibMap}

@@ -20,7 +20,7 @@ from bench.child import Arguments, Measurement, measure
 from bench.loops import WARM_UP, allFired, burst, checkResults, identity, oneAtATime
 from bench.readers import Reader, byAsyncFor, byConsumer, byDeferreds, read
 from bench.watches import Collector, Sample, TurnProbe
-from bench.work import LONG, SPIN, length, sleep, spin, zeros
+from bench.work import LONG, SPIN, Block, length, same, sleep, spin, zeros
 
 #: How many calls a turn of the reactor queues, so that the turn is short whatever the library does later.
 SLICE = 100
@@ -126,6 +126,23 @@ async def mapped(reactor: Any, arguments: Arguments) -> Sample:
     if results != list(range(arguments.count)):
         raise AssertionError("some calls had other results")
     return {"perItem": elapsed / arguments.count}
+
+
+async def blocks(reactor: Any, arguments: Arguments) -> Sample:
+    """
+    Send a block of bytes there and back, several times.
+
+    @return: C{perMiB}: the seconds for a mebibyte one way, in the median round.
+    """
+    queue = await _queue(arguments)
+    block = Block(bytearray(b"x") * arguments.count)
+    times = []
+    for _ in range(arguments.rounds + 1):
+        began = perf_counter()
+        await queue.call(same, block)
+        times.append(perf_counter() - began)
+    # The first time makes room.
+    return {"perMiB": sorted(times[1:])[arguments.rounds // 2] / 2 / arguments.count * (1 << 20)}
 
 
 # Turns
@@ -274,6 +291,7 @@ if __name__ == "__main__":
             "byAsyncFor": _read(byAsyncFor),
             "byConsumer": _read(byConsumer),
             "map": mapped,
+            "blocks": blocks,
             "queuedTurn": queuedTurn,
             "argumentTurn": argumentTurn,
             "resultTurn": resultTurn,

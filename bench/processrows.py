@@ -127,6 +127,7 @@ def processes(counts: Counts, repeats: int) -> Iterator[Group]:
     yield Group(repeats, (_spins(counts), _mix(counts)))
     yield Group(repeats, (_items(counts),))
     yield Group(min(repeats, LONG_REPEATS), (_mapped(counts),))
+    yield Group(min(repeats, LONG_REPEATS), (_blocks(counts),))
     yield Group(min(repeats, LONG_REPEATS), (_turns(counts), _memory(counts)))
 
 
@@ -259,6 +260,17 @@ def _mapped(counts: Counts) -> Table:
 
 def _mapRow(title: str, ours: Value, other: Value, name: str, least: float) -> Row:
     return Row(title, ours, other, name, Quantity.RATE, Compare.RATE, Goal(atLeast=least))
+
+
+def _blocks(counts: Counts) -> Table:
+    rows = []
+    for size in (1 << 20, counts.argument):
+        ours, pool = (
+            Value(Case(subject, measurement, size, 9), "perMiB")
+            for subject, measurement in ((_ours(), "blocks"), (_pool(), "poolBlocks"))
+        )
+        rows.append(Row(f"{size >> 20} MiB", ours, pool, "Pool.apply", Quantity.RATE, Compare.RATE))
+    return Table("Process worker, an array there and back, one way and the other: MiB in a second", rows)
 
 
 def _turns(counts: Counts) -> Table:

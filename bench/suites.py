@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from attrs import frozen
 
-from bench import processrows
+from bench import processrows, wirerows
 from bench.rows import Compare, Goal, Group, Quantity, Row, Table, Value
 from bench.run import Case, Subject
 
@@ -370,8 +370,22 @@ def processes(sizes: Sizes, repeats: int) -> Iterator[Group]:
     yield from processrows.processes(processrows.QUICK if sizes is QUICK else processrows.FULL, repeats)
 
 
+def wire(sizes: Sizes, repeats: int) -> Iterator[Group]:
+    """
+    Compare calls at a wire server.
+    """
+    yield from wirerows.wire(wirerows.QUICK if sizes is QUICK else wirerows.FULL, repeats)
+
+
 #: What C{--only} may name.
-SUITES = {"reactor": reactor, "threads": threads, "backlog": backlog, "streams": streams, "processes": processes}
+SUITES = {
+    "reactor": reactor,
+    "threads": threads,
+    "backlog": backlog,
+    "streams": streams,
+    "processes": processes,
+    "wire": wire,
+}
 
 
 def chosen(names: Sequence[str], sizes: Sizes, repeats: int) -> Iterator[Group]:

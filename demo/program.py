@@ -16,6 +16,7 @@ from rich.console import Console
 from twisted.internet.defer import Deferred
 
 from asynqueue import TaskQueue
+from asynqueue.errors import WorkerStartError
 from demo.baseline import OneByOne
 from demo.display import ProgressDisplay
 from demo.heartbeat import Heartbeat
@@ -76,8 +77,8 @@ class Program:
         """
         Do everything.
 
-        @return: The exit code: 0, or 1 if there is nothing to measure, or 128 and the number of the signal that
-            interrupted it.
+        @return: The exit code: 0, or 1 if there is nothing to measure or nobody to do it, or 128 and the number of the
+            signal that interrupted it.
         """
         running: Deferred[None] = Deferred()
         self._reactor.callWhenRunning(running.callback, None)
@@ -88,7 +89,11 @@ class Program:
             except NoSources as error:
                 self._say(str(error))
                 return 1
-            result = await self._survey(sources)
+            try:
+                result = await self._survey(sources)
+            except WorkerStartError as error:
+                self._say(f"The workers could not be started: {error}")
+                return 1
             if self._settings.baseline and self._exitCode == 0:
                 await self._compare(sources, result)
         return self._exitCode
@@ -98,12 +103,20 @@ class Program:
             f"Measuring {len(sources):,} files of Python {platform.python_version()}'s standard library "
             f"with {self._settings.workers.text}. Ctrl-C ends it early."
         )
+        self._stop = lambda: "waiting for the workers"
         display, heartbeat = self._show("Survey", len(sources))
         try:
-            async with TaskQueue(*self._settings.workers.makeWorkers([TEST_SERIES]), returnFailure=True) as queue:
+            async with (
+                self._settings.workers.hire([TEST_SERIES]) as workers,
+                TaskQueue(*workers, returnFailure=True) as queue,
+            ):
                 survey = Survey(queue, sources, self._reactor, progressed=display.surveyed)
                 self._stop = partial(self._stopSurvey, survey)
-                result = await survey.run()
+                surveyed = survey.run()
+                if self._exitCode:
+                    # It was interrupted while the workers were being started.
+                    self._stop()
+                result = await surveyed
         finally:
             pause = heartbeat.stop()
             display.stop()

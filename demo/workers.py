@@ -6,13 +6,16 @@ A kind of worker is one L{WorkerKind} in L{KINDS}, and nothing else here or in t
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from attrs import frozen
 
 from asynqueue import AsyncWorker, ProcessWorker, ThreadWorker
 from asynqueue.interfaces import IWorker
+from asynqueue.wire import ServerManager, WireWorker
 
 #: How many workers of one kind a choice may ask for.
 MOST_WORKERS = 64
@@ -30,13 +33,14 @@ class WorkerKind:
     A kind of worker that the demo can use.
 
     @ivar name: What the option calls it.
-    @ivar make: Makes one worker, qualified for the series that it is given.
+    @ivar hire: Makes workers, by their number, each qualified for the series that are given. What they need is there
+        within the context that it returns.
     @ivar where: Where its calls run, for the help text.
     @ivar comparison: Says in a sentence what to expect of its time, compared with the same work done one by one.
     """
 
     name: str
-    make: Callable[[list[str]], IWorker]
+    hire: Callable[[Sequence[str], int], AbstractAsyncContextManager[list[IWorker]]]
     where: str
     comparison: Callable[[], str]
 
@@ -53,11 +57,19 @@ class WorkerChoice:
     text: str
     parts: tuple[tuple[WorkerKind, int], ...]
 
-    def makeWorkers(self, series: Sequence[str] = ()) -> list[IWorker]:
+    @asynccontextmanager
+    async def hire(self, series: Sequence[str] = ()) -> AsyncIterator[list[IWorker]]:
         """
-        Make the workers, each qualified for these series besides those of its class.
+        Return a context whose value is the workers, each qualified for these series besides those of its class.
+
+        @raise WorkerStartError: What they need cannot be started.
         """
-        return [kind.make(list(series)) for kind, count in self.parts for _ in range(count)]
+        async with AsyncExitStack() as stack:
+            yield [
+                worker
+                for kind, count in self.parts
+                for worker in await stack.enter_async_context(kind.hire(series, count))
+            ]
 
     def compare(self) -> str:
         """
@@ -94,13 +106,51 @@ def _compareProcesses() -> str:
     )
 
 
+def _compareWire() -> str:
+    return (
+        "The server that a wire worker reaches, over a unix socket, is a process of its own whose children compute "
+        f"side by side, on the {ProcessWorker.cores()} processor cores that there are for this program; what a call "
+        "takes and gives travels through it."
+    )
+
+
+def _alike(
+    make: Callable[[list[str]], IWorker],
+) -> Callable[[Sequence[str], int], AbstractAsyncContextManager[list[IWorker]]]:
+    """
+    Return what hires workers that need nothing, given what makes one.
+    """
+
+    @asynccontextmanager
+    async def hire(series: Sequence[str], count: int) -> AsyncIterator[list[IWorker]]:
+        yield [make(list(series)) for _ in range(count)]
+
+    return hire
+
+
+@asynccontextmanager
+async def _serve(series: Sequence[str], count: int) -> AsyncIterator[list[IWorker]]:
+    """
+    Start a server with so many children. One worker has all of them at work.
+    """
+    isRoot = hasattr(os, "geteuid") and os.geteuid() == 0
+    manager = ServerManager(insecure_root=isRoot)
+    try:
+        place = manager.newSocket()
+        await manager.spawn(place, processes=count)
+        yield [WireWorker(None, place, series)]
+    finally:
+        await manager.shutdown()
+
+
 #: The kinds by name. A new kind is a new line here.
 KINDS: Mapping[str, WorkerKind] = {
     kind.name: kind
     for kind in (
-        WorkerKind("process", lambda series: ProcessWorker(series=series), "in a child process", _compareProcesses),
-        WorkerKind("thread", lambda series: ThreadWorker(series=series), "in a thread", _compareThreads),
-        WorkerKind("async", lambda series: AsyncWorker(series=series), "in the reactor", _compareAsync),
+        WorkerKind("process", _alike(lambda series: ProcessWorker(series)), "in a child process", _compareProcesses),
+        WorkerKind("thread", _alike(lambda series: ThreadWorker(series)), "in a thread", _compareThreads),
+        WorkerKind("async", _alike(lambda series: AsyncWorker(series)), "in the reactor", _compareAsync),
+        WorkerKind("wire", _serve, "in a child process of a server on this host", _compareWire),
     )
 }
 

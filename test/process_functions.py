@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -73,6 +74,21 @@ def raiseFromOSError() -> None:
     Raise an exception that has an OSError without a number as its cause.
     """
     raise ValueError("v") from ConnectionError("conn text")
+
+
+def lockWithin() -> Any:
+    """
+    Return something that cannot be pickled, within something that can.
+    """
+    return [1, {"lock": threading.Lock()}]
+
+
+def lockWithinItem() -> Iterator[Any]:
+    """
+    Yield such a thing.
+    """
+    yield 1
+    yield (threading.Lock(),)
 
 
 def forkAndExit() -> str:

@@ -4,14 +4,15 @@ Tests for L{demo.program}: whole runs of the demo.
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from io import StringIO
 from pathlib import Path
-from tempfile import TemporaryFile
 
 from rich.console import Console
 from twisted.python.runtime import platform
@@ -77,17 +78,26 @@ class ProcessTests(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        self.errors = TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - it is closed by the cleanup
+        self.errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - it is closed by the cleanup
         self.addCleanup(self.errors.close)
 
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+    def start(self, *arguments: str, folder: str = "", own: bool = False) -> "subprocess.Popen[str]":
         """
         Start a run. When its time is up it is killed, so that reading from it never waits for longer.
+
+        @param folder: Where it has its temporary files, unless in the usual place.
+        @param own: Whether it has a process group of its own.
         """
         child = subprocess.Popen(
             [sys.executable, "-m", "demo", *arguments],
             cwd=ROOT,
-            env={**os.environ, "PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": "1"},
+            env={
+                **os.environ,
+                "PYTHONIOENCODING": "utf-8",
+                "PYTHONUNBUFFERED": "1",
+                **({"TMPDIR": folder} if folder else {}),
+            },
+            start_new_session=own,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self.errors,
@@ -152,6 +162,54 @@ class ProcessTests(SynchronousTestCase):
         self.assertEqual(child.returncode, 0)
         self.assertIn("AsyncWorker 1", output)
         self.assertNotIn("one by one", output)
+
+    def test_wire(self) -> None:
+        """
+        A run on a server, whose children do the work, is like any other; neither the server nor its socket is left.
+        """
+        if platform.isWindows():
+            self.skipTest("There are no unix sockets in Twisted on Windows")
+        folder = tempfile.mkdtemp(prefix="aq")
+        self.addCleanup(shutil.rmtree, folder)
+        child = self.start("--workers", "wire:2", "--limit", "30", folder=folder)
+        output = self.finish(child)
+        self.assertEqual(child.returncode, 0)
+        self.assertIn("with wire:2", output)
+        self.assertRegex(output, r"WireWorker 1 3\d ")
+        self.assertRegex(output, r"[\d,]{3,} rows of functions and files came from them through consumers")
+        self.assertNotIn("could not be measured", output)
+        self.assertNotIn("insecure", output)
+        self.assertIn("unix socket", output)
+        self.assertNotIn("did not find the same", output)
+        self.assertEqual(os.listdir(folder), [])
+
+    def test_wireInterrupted(self) -> None:
+        """
+        Ctrl-C reaches all processes of a terminal. The server goes on with the calls that may come to their ends.
+        """
+        if platform.isWindows():
+            self.skipTest("There are no unix sockets in Twisted on Windows")
+        child = self.start("--workers", "wire:1", "--interrupt-policy", "drain", "--limit", "260", own=True)
+        self.awaitLine(child, "Survey: ")
+        os.killpg(child.pid, signal.SIGINT)
+        output = self.finish(child)
+        self.assertEqual(child.returncode, 128 + signal.SIGINT)
+        self.assertIn("260 of 260 files were measured, 0 were left", output)
+
+    def test_wireCannotStart(self) -> None:
+        """
+        Where the server cannot be started, the reason is told.
+        """
+        if platform.isWindows():
+            self.skipTest("There are no unix sockets in Twisted on Windows")
+        folder = tempfile.mkdtemp(prefix=f"aq{'x' * 100}")
+        self.addCleanup(shutil.rmtree, folder)
+        child = self.start("--workers", "wire:1", "--limit", "3", folder=folder)
+        output = self.finish(child)
+        self.assertEqual(child.returncode, 1)
+        self.assertIn("The workers could not be started: the server at unix:", output)
+        self.assertIn("may have 100", output)
+        self.assertEqual(os.listdir(folder), [])
 
     def interrupted(self, *arguments: str, number: int = signal.SIGINT) -> str:
         """

@@ -2,9 +2,11 @@
 Tests for L{demo.workers}.
 """
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from asynqueue import AsyncWorker, ThreadWorker
+from asynqueue.interfaces import IWorker
 from demo.workers import KINDS, MOST_WORKERS, BadWorkers, hasInterpreterLock, parseWorkers
 
 
@@ -55,11 +57,15 @@ class WorkerChoiceTests(SynchronousTestCase):
     Tests for L{demo.workers.WorkerChoice}.
     """
 
-    def test_makeWorkers(self) -> None:
+    async def hired(self, text: str) -> list[IWorker]:
+        async with parseWorkers(text).hire(["tests"]) as workers:
+            return workers
+
+    def test_hire(self) -> None:
         """
         Each worker is one of its own, qualified for the series.
         """
-        workers = parseWorkers("thread:2,async").makeWorkers(["tests"])
+        workers = self.successResultOf(Deferred.fromCoroutine(self.hired("thread:2,async")))
         self.assertEqual([type(worker) for worker in workers], [ThreadWorker, ThreadWorker, AsyncWorker])
         self.assertEqual([worker.iQualified for worker in workers], [["tests"]] * 3)
         workers[0].iQualified.append("more")

@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
@@ -37,16 +37,20 @@ from attrs import asdict, fields, frozen
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.protocols.amp import Command
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 import asynqueue
 import asynqueue.testing
 from asynqueue import NullQueue, TaskQueue, ThreadWorker, errors
 from asynqueue.callargs import optionsOf
+from asynqueue.cli.main import build_parser
 from asynqueue.options import RESERVED
+from asynqueue.protocol import commands, plain, records
 from asynqueue.states import Status
 from asynqueue.statistics import Statistics
 from asynqueue.testing import Act
+from asynqueue.wire import WireServer, WireWorker, hardened, heartbeat, node, session
 from asynqueue.wire.identity import ROLES
 from asynqueue.wire.limits import Limits
 from asynqueue.wire.refusals import Refusal
@@ -391,6 +395,77 @@ class TableTests(SynchronousTestCase):
         self.assertEqual(
             documented, {each.name: repr(each.default) for each in parameters if each.kind is each.KEYWORD_ONLY}
         )
+
+    def test_keywordsOfWire(self) -> None:
+        """
+        So are those of wire workers and of their servers.
+        """
+        for kind, beside in ((WireWorker, {"wwu", "description", "series", "raw", "thread"}), (WireServer, {"wwu"})):
+            documented = {
+                unquoted(row[0]): unquoted(row[1]) for row in tableIn("options", f"Keywords of {kind.__name__}()")
+            }
+            parameters = inspect.signature(kind).parameters.values()
+            expected = {each.name: repr(each.default) for each in parameters if each.default is not each.empty}
+            for name in beside:
+                expected.pop(name, None)
+            self.assertEqual(documented, expected)
+
+    def test_protocol(self) -> None:
+        """
+        The tables of the protocol have all commands with their arguments, kinds of records, keys and limits.
+        """
+        documented = {unquoted(row[0]): row[2].replace("`", "").split(", ") for row in tableIn("protocol", "Commands")}
+        defined = {
+            each.commandName.decode(): [name.decode() for name, _ in each.arguments] or [""]
+            for each in vars(commands).values()
+            if inspect.isclass(each) and issubclass(each, Command) and each not in (Command, commands.Pushed)
+        }
+        del defined["ready"]
+        self.assertEqual(documented, defined)
+        kinds = {unquoted(row[1]): int(row[0]) for row in tableIn("protocol", "Kinds of records")}
+        others = {"RAW", "UNWANTED", "SOFT_LIMIT"}
+        # A kind is a byte.
+        small = {name: value for name, value in vars(records).items() if type(value) is int and value < 256}
+        self.assertEqual(kinds, {name: value for name, value in small.items() if name not in others})
+        keys = {unquoted(row[0]) for row in tableIn("protocol", "Keys of plain values")}
+        self.assertEqual(keys, set(re.findall(r'"(~[a-zA-Z])"', inspect.getsource(plain))))
+        limits = {unquoted(row[0]): ast.literal_eval(row[1]) for row in tableIn("protocol", "Limits of a connection")}
+        for name, value in limits.items():
+            places = [module for module in (hardened, session, node, heartbeat) if hasattr(module, name)]
+            self.assertEqual([getattr(module, name) for module in places], [value] * len(places), name)
+            self.assertTrue(places, name)
+
+    def test_commandLines(self) -> None:
+        """
+        The commands that pages show are such, with options that there are.
+        """
+        seen = 0
+        for page in PAGES:
+            for block in blocksOf(DOC / f"{page}.rst"):
+                for line in block.text.splitlines():
+                    found = re.match(r"(?:\$ |ExecStart=)(?:sudo -u \w+ )?(?:/\S+/)?asynqueue (.+)$", line)
+                    if block.language in ("console", "ini") and found is not None:
+                        self.parse(found[1].split(), f"{page}.rst, line {block.line}")
+                        seen += 1
+        self.assertGreater(seen, 10)
+        (options,) = (
+            action.choices["worker"]._option_string_actions
+            for action in build_parser()._actions
+            if isinstance(action.choices, dict)
+        )
+        documented = {unquoted(row[0]) for row in tableIn("two-machines", "Options of asynqueue worker")}
+        self.assertEqual(documented, {name for name in options if name.startswith("--")} - {"--help", "--no-pickles"})
+
+    def parse(self, arguments: list[str], place: str) -> None:
+        """
+        Parse the arguments of a command.
+        """
+        complaints = StringIO()
+        try:
+            with redirect_stderr(complaints):
+                build_parser().parse_args(arguments)
+        except SystemExit:
+            self.fail(f"{place}: {arguments}: {complaints.getvalue()}")
 
     def test_errors(self) -> None:
         """

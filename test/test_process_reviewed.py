@@ -15,7 +15,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, gathe
 from twisted.internet.task import deferLater
 
 from asynqueue import TaskQueue
-from asynqueue.errors import ProcessError, WorkerLost, WorkerStartError
+from asynqueue.errors import ProcessError, ResultEncodeError, WorkerLost, WorkerStartError
 from asynqueue.testing import faults
 from asynqueue.testing.tasks import fail, identity
 from test import process_functions as functions
@@ -203,6 +203,19 @@ class ChildTests(ProcessTestCase):
             queue = self.makeQueue(limit=2000, useReactor=useReactor)
             error = await self.errorOf(queue.call(functions.raiseLong, 3000), ValueError)
             self.assertEqual(error.args, ("x" * 3000,))
+
+    async def test_whatOfAResultCannotTravel(self) -> None:
+        """
+        The part of a result, or of an item, that cannot be pickled is named.
+        """
+        queue = self.makeQueue()
+        error = await self.errorOf(queue.call(functions.lockWithin), ResultEncodeError)
+        self.assertIn("result[1]['lock']", str(error))
+        deferator = await self.within(5.0, queue.call(functions.lockWithinItem))
+        reader = aiter(deferator)
+        self.assertEqual(await anext(reader), 1)
+        error = await self.errorOf(Deferred.fromCoroutine(reader.__anext__()), ResultEncodeError)
+        self.assertIn("item[0]", str(error))
 
     async def test_causeWithoutANumber(self) -> None:
         """

@@ -8,7 +8,8 @@ import argparse
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from asynqueue.cli import keys
+from asynqueue.cli import doctor, keys, ping, worker
+from asynqueue.cli.options import as_options
 from asynqueue.cli.terminal import CommandError, Terminal
 from asynqueue.errors import AsynQueueError
 
@@ -24,6 +25,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"asynqueue {_version()}")
     subcommands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     keys.add_parser(subcommands)
+    worker.add_parser(subcommands)
+    ping.add_parser(subcommands)
+    doctor.add_parser(subcommands)
     return parser
 
 
@@ -48,5 +52,5 @@ def main(arguments: Sequence[str] | None = None, terminal: Terminal | None = Non
     try:
         return run(parsed, terminal)
     except (AsynQueueError, CommandError, ImportError, OSError, ValueError) as error:
-        terminal.errors.write(f"asynqueue: {error}\n")
+        terminal.errors.write(f"asynqueue: {as_options(str(error))}\n")
         return FAILED

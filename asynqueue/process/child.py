@@ -10,6 +10,7 @@ Data flow::
     outcomes (4) <--------------+-----------------------------------------------------------<----+
     control pipe (was 0) -------+-> control thread: recall, interrupt, flush, stack -> write --^
     page (shared memory) <------+-- main thread: the number of the call that it has begun
+    files (shared memory) <-----+-> main thread: large parts of calls, results and items
 
 The main thread blocks in reading when it has nothing to do, and looks for records only when it has run out of calls.
 The control thread serves the parent while the main thread computes; end-of-file there means that the parent is gone.
@@ -31,10 +32,10 @@ from asynqueue.currentcall import current
 from asynqueue.process import frames
 from asynqueue.process.childstreams import ChildStream, ChildStreams
 from asynqueue.process.control import SIG_IGN, SIGINT, Control, signal
-from asynqueue.process.decoding import CallDecoder
+from asynqueue.process.decoding import CallDecoder, dumps
 from asynqueue.process.frames import COUNT, SECONDS, Splitter
 from asynqueue.process.orphans import dieWithParent
-from asynqueue.process.outlet import Outlet
+from asynqueue.process.outlet import PLAIN, Outlet
 from asynqueue.process.surroundings import Surroundings, endCopy
 from asynqueue.process.variables import setVariables
 
@@ -88,14 +89,15 @@ class Child:
         self._settings = settings
         self._data = 3
         self._splitter = Splitter(settings["limit"])
-        self._outlet = Outlet(4, settings["limit"])
-        self._decoder = CallDecoder(settings["main"])
+        self._page = openPage(settings["page"])
+        arguments, results = self._files = [openUnnamed(path) for path in settings["files"]]
+        self._outlet = Outlet(4, settings["limit"], results, self._page)
+        self._decoder = CallDecoder(settings["main"], arguments)
         self._calls: deque[tuple[int, int, bytes]] = deque()
         self._streams = ChildStreams(self._outlet)
         self._control = Control(control, self._outlet, self._streams, self._streams.flush)
         self._isEnding = False
         self._isCopy = False
-        self._page = openPage(settings["page"])
         self._timesCalls: bool = settings["callStats"]
 
     def run(self) -> None:
@@ -205,13 +207,14 @@ class Child:
     def _deliver(self, number: int, result: Any) -> None:
         # Hot path, watched by `bench --only processes`.
         try:
-            if hasattr(type(result), "addBoth"):
+            kind = type(result)
+            if kind not in PLAIN and hasattr(kind, "addBoth"):
                 raise TypeError("it is a Deferred, which only a worker with useReactor=True can wait for")
-            packed = self._outlet.pickled(result)
+            self._outlet.deliver(frames.RESULT, number, result)
         except BaseException as error:  # pickling runs anybody's code
-            self._failed(number, error, "result")
-            return
-        self._outlet.write(frames.RESULT, number, packed)
+            from asynqueue.process.culprits import located
+
+            self._failed(number, located(dumps, result, "result", error), "result")
 
     def _failed(self, number: int, error: BaseException, where: str = "") -> None:
         self._outlet.writeError(frames.ERROR, number, error, where)
@@ -235,7 +238,7 @@ class Child:
         self._isCopy = True
         self._streams.isCopy = True
         self._control.letGo()
-        for descriptor in (3, 4):
+        for descriptor in (3, 4, *self._files):
             try:
                 os.close(descriptor)
             except OSError:
@@ -248,12 +251,22 @@ def openPage(path: str) -> Any:
     """
     Map the shared page, which has no name from then on.
     """
-    descriptor = os.open(path, os.O_RDWR)
+    descriptor = openUnnamed(path)
     try:
-        os.unlink(path)
         return memoryview(mmap(descriptor, 4096)).cast("Q")
     finally:
         os.close(descriptor)
+
+
+def openUnnamed(path: str) -> int:
+    """
+    Open a shared file, which has no name from then on.
+
+    @return: Its descriptor.
+    """
+    descriptor = os.open(path, os.O_RDWR)
+    os.unlink(path)
+    return descriptor
 
 
 def main(settings: dict[str, Any]) -> None:

@@ -20,7 +20,8 @@ from asynqueue.deferreds.deadline import Deadline, monotonicOf
 from asynqueue.process import frames
 from asynqueue.process.frames import Splitter, record
 from asynqueue.process.output import OutputLines
-from asynqueue.process.page import Page
+from asynqueue.process.page import Page, SharedFile
+from asynqueue.process.parts import FRESH, Parts, Segment, loaded
 from asynqueue.process.pipes import PipeReader, PipeWriter
 from asynqueue.process.starter import packSettings, start
 from asynqueue.protocol.records import ERROR_LIMIT
@@ -114,6 +115,9 @@ class ChildProcess(ProcessProtocol):
     amp: Any = None
     finished: Any = None
 
+    #: Whether large parts of calls and results travel in shared memory.
+    sharesMemory = True
+
     def __init__(
         self,
         reactor: Any,
@@ -141,6 +145,9 @@ class ChildProcess(ProcessProtocol):
         self._limit = limit
         self._packed = b""
         self._page: Page | None = None
+        self._files: list[SharedFile] = []
+        self._arguments: Segment | None = None
+        self._results: Segment | None = None
         self._data: PipeWriter | None = None
         self._control: PipeWriter | None = None
         self._outcomes: PipeReader | None = None
@@ -157,13 +164,24 @@ class ChildProcess(ProcessProtocol):
         """
         self._page = page = Page()
         try:
+            if self.sharesMemory:
+                for _ in range(2):
+                    self._files.append(SharedFile())
+                self._arguments, self._results = (Segment(file.descriptor, FRESH) for file in self._files)
             # It fails before anything is started where the working directory has been removed.
             self._packed = packSettings(
-                {**self._settings, "page": page.path, "limit": self._limit, "parent": os.getpid()}
+                {
+                    **self._settings,
+                    "page": page.path,
+                    "files": [file.path for file in self._files],
+                    "limit": self._limit,
+                    "parent": os.getpid(),
+                }
             )
             start(self, self._environment)
         except BaseException:
             self._page.close()
+            self._closeFiles()
             raise
 
     # Events of the process
@@ -222,6 +240,7 @@ class ChildProcess(ProcessProtocol):
         if page is not None:
             begun = page.begun
             page.close()
+        self._closeFiles()
         wasExpected = self.life is Life.ENDING
         self.life = Life.GONE
         transport: Any = self.transport
@@ -253,6 +272,12 @@ class ChildProcess(ProcessProtocol):
             if pipe is not None:
                 pipe.close()
         self._control = self._data = self._outcomes = None
+
+    def _closeFiles(self) -> None:
+        files, self._files = self._files, []
+        self._arguments = self._results = None
+        for file in files:
+            file.close()
 
     def _received(self, data: bytes) -> None:
         # Hot path, watched by `bench --only processes`.
@@ -330,6 +355,31 @@ class ChildProcess(ProcessProtocol):
         # Hot path, watched by `bench --only processes`.
         if self._data is not None:
             self._data.write(data)
+
+    def lay(self, parts: Parts, isFree: bool) -> list[bytes]:
+        """
+        Copy parts of a call to where the child takes them from.
+
+        @param isFree: Whether it has taken all that was laid there before.
+        @return: What is to be sent.
+        """
+        return parts.inline() if self._arguments is None else parts.laid(self._arguments, isFree)
+
+    def taken(self, body: bytes) -> Any:
+        """
+        Take a result or items whose parts the child has laid somewhere. May raise anything, for unpickling runs
+        anybody's code.
+
+        @param body: That of the record.
+        """
+        return loaded(body, self._results)
+
+    def tookParts(self) -> None:
+        """
+        Have the child know that the parts of one more record are not needed there any more.
+        """
+        if self._page is not None:
+            self._page.tookParts()
 
     def control(self, kind: int, number: int, flags: int = 0) -> None:
         """

@@ -75,7 +75,7 @@ def childSpec(
     """
     Check the keywords of a worker.
 
-    @see: L{asynqueue.ProcessWorker} for what they mean.
+    @see: C{ProcessWorker} for what they mean.
     @raise ValueError: A number is out of its range.
     @raise TypeError: An argument is of the wrong type.
     @raise EncodeError: C{onStart} or its arguments cannot be pickled.

@@ -10,6 +10,7 @@ from collections import deque
 from time import monotonic
 
 from asynqueue.process import frames
+from asynqueue.process.decoding import dumps
 from asynqueue.process.surroundings import endCopy
 
 TYPE_CHECKING = False
@@ -189,7 +190,13 @@ class ChildStreams:
         self._flush(number, stream)
         if error is not None or isLast:
             if self._open.pop(number, None) is not None:
+                if error is not None:
+                    # It may have been interrupted beside the iterator, not within.
+                    stream.close()
                 self._end(number, error)
+                if error is not None:
+                    # What the traceback refers to is let go of now.
+                    error.__traceback__ = None
         elif stream.credit:
             self._steppable.append(number)
 
@@ -210,7 +217,7 @@ class ChildStreams:
 
     def _send(self, number: int, items: list[Any]) -> None:
         try:
-            packed = self._outlet.pickled(items)
+            self._outlet.deliver(frames.ITEMS, number, items)
         except BaseException as error:  # pickling runs anybody's code
             if len(items) > 1:
                 # Those before the one that will not travel do.
@@ -218,9 +225,9 @@ class ChildStreams:
                     if number in self._open:
                         self._send(number, [item])
                 return
-            self._broken(number, error)
-            return
-        self._outlet.write(frames.ITEMS, number, packed)
+            from asynqueue.process.culprits import located
+
+            self._broken(number, located(dumps, items[0], "item", error))
 
     def _broken(self, number: int, error: BaseException) -> None:
         """

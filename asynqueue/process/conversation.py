@@ -22,6 +22,7 @@ from asynqueue.process import frames
 from asynqueue.process.childprocess import ChildProcess, Death, Life
 from asynqueue.process.encoding import Encoder, ResultDecoder
 from asynqueue.process.frames import CALL, COUNT, HEADER, NUMBER, RESULT, SECONDS, record
+from asynqueue.process.parts import Parts
 from asynqueue.process.source import ChildSource
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ class Conversation:
         self._isRecalling = False
         self._streams: dict[int, ChildSource] = {}
         self._doomed: dict[int, WorkerError] = {}
+        self._laid: list[int] = []
         child.onRecords = self._received
         child.onDeath = self._died
 
@@ -136,6 +138,8 @@ class Conversation:
         Send a call. If it cannot be pickled, that is its outcome.
         """
         # Hot path, watched by `bench --only processes`.
+        # Bytes, or Parts, which are large.
+        rest: Any
         try:
             name, rest = self.encoder.encode(task)
         except EncodeError as error:
@@ -150,16 +154,28 @@ class Conversation:
         if self.times is not None:
             self._sent[number] = monotonic()
         if task.options.lasting:
-            self._lasting[number] = name + rest
-        start = HEADER.pack(CALL, flags, number, len(name) + len(rest)) + name
+            self._lasting[number] = name + (b"".join(rest.inline()) if isinstance(rest, Parts) else rest)
         if len(rest) >= LARGE:
+            pieces = self._lay(number, rest) if isinstance(rest, Parts) else [rest]
+            size = len(name) + sum(map(len, pieces))
             # Copying takes its time.
-            self.post(start, len(held) == 1)
-            self.post(rest, len(held) == 1)
-        elif self._isReading:
+            for piece in (HEADER.pack(CALL, flags, number, size) + name, *pieces):
+                self.post(piece, len(held) == 1)
+            return
+        start = HEADER.pack(CALL, flags, number, len(name) + len(rest)) + name
+        if self._isReading:
             self._outbox.append(start + rest)
         else:
             self.post(start + rest, len(held) == 1)
+
+    def _lay(self, number: int, parts: Parts) -> list[bytes]:
+        """
+        Put large parts of a call to where the child takes them from. It has done so when the call has an outcome.
+        """
+        self._laid = [each for each in self._laid if each in self.held]
+        isFree = not self._laid
+        self._laid.append(number)
+        return self.child.lay(parts, isFree)
 
     def post(self, data: bytes, isUrgent: bool) -> None:
         """
@@ -305,10 +321,12 @@ class Conversation:
         """
         if not self._streams or self.begun() or self.child.life is not Life.READY:
             return False
-        for number in self._streams:
+        # One that has been interrupted already may be at its C{finally}.
+        numbers = [number for number in self._streams if number not in self._closings]
+        for number in numbers:
             self.post(record(frames.CLOSE, number), isUrgent=False)
         self._post()
-        for number in self._streams:
+        for number in numbers:
             self.child.control(frames.INTERRUPT, number, frames.CANCELLED)
         self.child.end()
         return True
@@ -458,6 +476,12 @@ class Conversation:
             # Nothing can be derived from that class.
             if type(failure.value) is RemoteError and failure.value.remoteType == "builtins.MemoryError":
                 self.onWorn()
+        elif kind == frames.RESULT_PARTS:
+            try:
+                outcome = ("r", self.child.taken(body))
+            except BaseException as error:  # unpickling runs anybody's code
+                outcome = ("x", _undecodable(error))
+            self.child.tookParts()
         else:
             return self._takeOther(kind, number, body)
         task = self.held.pop(number, None)
@@ -491,6 +515,11 @@ class Conversation:
                     closing.stop()
             if source is not None:
                 source.received(kind, body)
+        elif kind == frames.ITEMS_PARTS:
+            source = self._streams.get(number)
+            if source is not None:
+                source.received(frames.ITEMS, body, self.child.taken)
+            self.child.tookParts()
         elif kind == frames.RECALLED:
             self._isRecalling = False
             upTo = NUMBER.unpack(body)[0]

@@ -10,18 +10,20 @@ import sys
 
 try:
     # What `pickle` has these from; it would import regular expressions besides.
-    from _pickle import Unpickler, dumps, loads
+    from _pickle import PickleBuffer, Unpickler, dumps, loads
 except ImportError:
-    from pickle import Unpickler, dumps, loads
+    from pickle import PickleBuffer, Unpickler, dumps, loads
+
+from asynqueue.process.frames import APART
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     Decoded = tuple[Callable[..., Any], Any, Any, int, int, dict[str, Any] | None]
 
-__all__ = ["CallDecoder", "dumps", "loads"]
+__all__ = ["CallDecoder", "PickleBuffer", "dumps", "loads"]
 
 
 class CallDecoder:
@@ -29,13 +31,15 @@ class CallDecoder:
     Unpickles what L{asynqueue.process.encoding.CallEncoder} has pickled.
     """
 
-    __slots__ = ("_isMainLoaded", "_main", "_places")
+    __slots__ = ("_descriptor", "_isMainLoaded", "_main", "_places")
 
-    def __init__(self, main: tuple[str, str]) -> None:
+    def __init__(self, main: tuple[str, str], descriptor: int = -1) -> None:
         """
         @param main: The name and the path of the parent's main module.
+        @param descriptor: That of the file in memory for the parts of calls.
         """
         self._main = main
+        self._descriptor = descriptor
         self._isMainLoaded = False
         self._places: dict[bytes, tuple[str, str]] = {}
 
@@ -49,11 +53,28 @@ class CallDecoder:
         rest = memoryview(body)[end:]
         load = loads if self._isMainLoaded or b"__main__" not in body else self._loadWithMain
         if end == 2:
+            if not rest[0]:
+                return self._decodeParts(rest[1:])
             call: Decoded = load(rest)
             return call
         func = self._find(body[2:end])
         args, kw, ID, attempt, variables = load(rest)
         return func, args, kw, ID, attempt, variables
+
+    def _decodeParts(self, body: memoryview) -> Decoded:
+        from asynqueue.process.parts import Segment, arrived
+
+        segment = Segment(self._descriptor)
+        name, pickled, *buffers = arrived(body, segment)
+        if len(body) >= APART:
+            segment.grow(len(body))
+        isPlain = self._isMainLoaded or b"__main__" not in pickled
+        whole: Any = loads(pickled, buffers=buffers) if isPlain else self._loadWithMain(pickled, buffers)
+        if not name:
+            call: Decoded = whole
+            return call
+        args, kw, ID, attempt, variables = whole
+        return self._find(bytes(name)), args, kw, ID, attempt, variables
 
     def _find(self, name: bytes) -> Any:
         """
@@ -82,13 +103,13 @@ class CallDecoder:
         start: tuple[Callable[..., Any], Any, Any] = self._loadWithMain(body)
         return start
 
-    def _loadWithMain(self, body: bytes | memoryview) -> Any:
+    def _loadWithMain(self, body: bytes | bytearray | memoryview, buffers: Sequence[Any] = ()) -> Any:
         """
         Unpickle something in which the parent's main module may be mentioned. It is loaded only if it really is needed.
         """
         from io import BytesIO
 
-        return _MainUnpickler(BytesIO(body), self._loadMain).load()
+        return _MainUnpickler(BytesIO(body), self._loadMain, buffers).load()
 
     def _loadMain(self) -> None:
         """
@@ -108,8 +129,8 @@ class _MainUnpickler(Unpickler):
     Has the main module loaded when something of it is looked up.
     """
 
-    def __init__(self, file: Any, loadMain: Callable[[], None]) -> None:
-        super().__init__(file)
+    def __init__(self, file: Any, loadMain: Callable[[], None], buffers: Sequence[Any]) -> None:
+        super().__init__(file, buffers=buffers)
         self._loadMain = loadMain
 
     def find_class(self, module: str, name: str) -> Any:

@@ -4,14 +4,18 @@ Calls on their way to a child, pickled; and what of a call cannot be.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from pickle import dumps, loads
+from pickle import PickleBuffer, dumps, loads
 from sys import modules
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from asynqueue.callinfo import safeRepr
 from asynqueue.errors import EncodeError, PayloadTooLarge
+from asynqueue.process.culprits import cannot, culprit
+from asynqueue.process.frames import APART
+from asynqueue.process.parts import Parts
 from asynqueue.process.variables import valuesIn
 from asynqueue.rebuilt import failureFrom
 
@@ -20,19 +24,20 @@ if TYPE_CHECKING:
 
     from asynqueue.tasks import Task
 
-#: How deep the search for what cannot be pickled goes.
-DEPTH = 8
-
-#: How many members of a container it looks at.
-MEMBERS = 1000
-
 #: The names of so many functions are kept.
 FUNCTIONS = 1000
 
 #: What stands before a call whose function is pickled with its arguments.
 UNNAMED = bytes(2)
 
-Dumps = Callable[[Any], bytes]
+#: What stands before parts, after C{UNNAMED}. No pickle begins so.
+MARK = b"\0"
+
+#: Of these, pickles leave out nothing, and calls with others are looked at more closely.
+PLAIN = frozenset([int, str, float, bool, type(None)])
+
+#: Pickles an object, and calls a function, if there is one, with each buffer that is to be left out.
+Dumps = Callable[..., bytes]
 
 
 class Encoder(Protocol):
@@ -40,9 +45,10 @@ class Encoder(Protocol):
     Makes bytes of calls.
     """
 
-    def encode(self, task: Task) -> tuple[bytes, bytes]:
+    def encode(self, task: Task) -> tuple[bytes, bytes | Parts]:
         """
-        Return two parts, to be put together: only the second one may be long.
+        Return two pieces, to be put together: only the second one may be long, or be parts that are to be laid
+        somewhere.
 
         @raise EncodeError: The call cannot travel.
         """
@@ -73,11 +79,11 @@ class Unpickler:
     failure = staticmethod(failureFrom)
 
 
-def standardDumps(obj: Any) -> bytes:
+def standardDumps(obj: Any, leaveOut: Callable[[PickleBuffer], object] | None = None) -> bytes:
     """
     Pickle an object with the standard pickler.
     """
-    return dumps(obj, 5)
+    return dumps(obj, 5, buffer_callback=leaveOut)
 
 
 def picklerOf(name: str | None) -> Dumps:
@@ -96,7 +102,7 @@ def picklerOf(name: str | None) -> Dumps:
             raise ImportError(
                 "pickler='cloudpickle' needs the package cloudpickle: install asynqueue[cloudpickle]"
             ) from None
-        return lambda obj: bytes(cloudDumps(obj, 5))
+        return lambda obj, leaveOut=None: bytes(cloudDumps(obj, 5, buffer_callback=leaveOut))
     raise ValueError(f"pickler must be 'pickle' or 'cloudpickle', not {name!r}")
 
 
@@ -120,12 +126,13 @@ class CallEncoder:
         self._limit = limit
         self._known: dict[Callable[..., object], bytes] = {}
 
-    def encode(self, task: Task) -> tuple[bytes, bytes]:
+    def encode(self, task: Task) -> tuple[bytes, bytes | Parts]:
         """
         Pickle a call: the function, its arguments and keywords, the ID of the call and the number of the attempt, and
         the values of context variables, by their names.
 
-        @return: Two parts, to be put together: only the second one may be long.
+        @return: Two pieces, to be put together: only the second one may be long, or be parts that are to be laid
+            somewhere.
         @raise EncodeError: Something in it cannot be pickled; the message names it.
         @raise PayloadTooLarge: It is too long.
         """
@@ -139,20 +146,60 @@ class CallEncoder:
             module = modules.get(func.__module__)
             if module is not None and module.__dict__.get(func.__qualname__) is func:
                 name = self._known.get(func) or self._nameOf(func)
+        if kw or not name:
+            return self._encodeBuffers(task, name, values)
+        for arg in args:
+            if type(arg) not in PLAIN:
+                return self._encodeBuffers(task, name, values)
         try:
-            if name:
-                rest = dumps((args, kw, task.ID, task.attempt, values), 5)
-            else:
-                name = UNNAMED
-                rest = self._dumps((func, args, kw, task.ID, task.attempt, values))
+            rest = dumps((args, kw, task.ID, task.attempt, values), 5)
         except BaseException as error:  # pickling runs anybody's code, even a SystemExit of which ends the call only
             raise encodeError(self._dumps, task.callTuple, error) from error
         if len(rest) + len(name) > self._limit:
-            raise PayloadTooLarge(
-                f"the call takes {len(rest) + len(name)} bytes, and {self._limit} are the most that travel; "
-                "see the worker's keyword 'limit'"
-            )
+            raise self._tooLarge(len(rest) + len(name))
         return name, rest
+
+    def _encodeBuffers(
+        self, task: Task, name: bytes, values: Mapping[str, object] | None
+    ) -> tuple[bytes, bytes | Parts]:
+        """
+        Pickle a call that buffers may have to be left out of.
+        """
+        # Hot path, watched by `bench --only processes`.
+        func, args, kw = task.callTuple
+        for arg in (*args, *kw.values()):
+            if type(arg) is bytes and len(arg) >= APART:
+                args, kw = _leftOut(args, kw)
+                break
+        buffers: list[PickleBuffer] = []
+        try:
+            if name:
+                rest = dumps((args, kw, task.ID, task.attempt, values), 5, buffer_callback=buffers.append)
+            else:
+                name = UNNAMED
+                rest = self._dumps((func, args, kw, task.ID, task.attempt, values), buffers.append)
+        except BaseException as error:  # pickling runs anybody's code, even a SystemExit of which ends the call only
+            # The error may be kept, and must not hold buffers.
+            buffers = []
+            raise encodeError(self._dumps, task.callTuple, error) from error
+        if not buffers:
+            if len(rest) + len(name) > self._limit:
+                raise self._tooLarge(len(rest) + len(name))
+            return name, rest
+        parts = Parts((name[2:], rest), buffers)
+        name = UNNAMED + MARK
+        size = len(name) + len(parts)
+        if size > self._limit:
+            del parts
+            for buffer in buffers:
+                buffer.release()
+            raise self._tooLarge(size)
+        return name, parts if parts.size >= APART else b"".join(parts.inline())
+
+    def _tooLarge(self, size: int) -> PayloadTooLarge:
+        return PayloadTooLarge(
+            f"the call takes {size} bytes, and {self._limit} are the most that travel; see the worker's keyword 'limit'"
+        )
 
     def _nameOf(self, func: Callable[..., object]) -> bytes:
         """
@@ -165,6 +212,18 @@ class CallEncoder:
             self._known.clear()
         name = self._known[func] = len(place).to_bytes(2, "little") + place
         return name
+
+
+def _leftOut(args: Sequence[Any], kw: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """
+    Return arguments of which long bytes are not copied into the pickle, but those that it would have to hold twice.
+    """
+    often = Counter(map(id, (*args, *kw.values())))
+
+    def leftOut(arg: Any) -> Any:
+        return PickleBuffer(arg) if type(arg) is bytes and len(arg) >= APART and often[id(arg)] == 1 else arg
+
+    return tuple(map(leftOut, args)), {name: leftOut(arg) for name, arg in kw.items()}
 
 
 def encodeStart(dumps: Dumps, func: Callable[..., object], args: tuple[Any, ...]) -> bytes:
@@ -183,7 +242,7 @@ def encodeError(
     dumps: Dumps, callTuple: tuple[Any, tuple[Any, ...], dict[str, Any]], error: BaseException
 ) -> EncodeError:
     func, args, kw = callTuple
-    if _cannot(dumps, func):
+    if cannot(dumps, func):
         where = "the callable"
         hint = (
             "; a child process needs a function that it can import, or a worker made with pickler='cloudpickle'"
@@ -192,9 +251,9 @@ def encodeError(
         )
         return EncodeError(f"{where}, {safeRepr(func)}, cannot be pickled: {_said(error)}{hint}")
     for name, part in (("args", args), ("kw", kw)):
-        if _cannot(dumps, part):
-            place, culprit = _culprit(dumps, part, name, DEPTH)
-            return EncodeError(f"{place}, {safeRepr(culprit)}, cannot be pickled: {_said(error)}")
+        if cannot(dumps, part):
+            place, part = culprit(dumps, part, name)
+            return EncodeError(f"{place}, {safeRepr(part)}, cannot be pickled: {_said(error)}")
     return EncodeError(f"the values of its context variables cannot be pickled: {_said(error)}")
 
 
@@ -203,35 +262,3 @@ def _said(error: BaseException) -> str:
         return f"{type(error).__name__}: {str(error)[:1000]}"
     except Exception:  # a foreign __str__ may raise anything
         return type(error).__name__
-
-
-def _cannot(dumps: Dumps, obj: Any) -> bool:
-    try:
-        dumps(obj)
-    except BaseException:  # pickling runs anybody's code
-        return True
-    return False
-
-
-def _culprit(dumps: Dumps, obj: Any, place: str, depth: int) -> tuple[str, Any]:
-    """
-    Find the smallest part of an object that cannot be pickled, as far as one can look into it.
-    """
-    if depth > 0:
-        for where, member in _members(obj, place):
-            if _cannot(dumps, member):
-                return _culprit(dumps, member, where, depth - 1)
-    return place, obj
-
-
-def _members(obj: Any, place: str) -> list[tuple[str, Any]]:
-    if isinstance(obj, Mapping):
-        return [(f"{place}[{safeRepr(key, 100)}]", value) for key, value in list(obj.items())[:MEMBERS]]
-    if isinstance(obj, Sequence) and not isinstance(obj, str | bytes | bytearray | range | memoryview):
-        return [(f"{place}[{index}]", value) for index, value in enumerate(obj[:MEMBERS])]
-    if isinstance(obj, set | frozenset):
-        return [(f"a member of {place}", value) for value in list(obj)[:MEMBERS]]
-    attributes = getattr(obj, "__dict__", None)
-    if isinstance(attributes, dict) and not callable(obj):
-        return [(f"{place}.{name}", value) for name, value in list(attributes.items())[:MEMBERS]]
-    return []

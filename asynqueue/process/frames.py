@@ -31,6 +31,7 @@ from asynqueue.protocol.records import (
 from asynqueue.protocol.records import UNWANTED as CANCELLED
 
 __all__ = [
+    "APART",
     "CALL",
     "CANCELLED",
     "CLOSE",
@@ -41,6 +42,7 @@ __all__ = [
     "HEADER",
     "INTERRUPT",
     "ITEMS",
+    "ITEMS_PARTS",
     "NOTHING",
     "NUMBER",
     "PULL",
@@ -49,6 +51,7 @@ __all__ = [
     "RECALL",
     "RECALLED",
     "RESULT",
+    "RESULT_PARTS",
     "SECONDS",
     "SOFT_LIMIT",
     "STACK",
@@ -60,6 +63,9 @@ __all__ = [
     "Splitter",
     "record",
 ]
+
+#: From how many bytes on the parts of a call, a result or items travel in shared memory. The pipe takes less as fast.
+APART = 1 << 17
 
 # To the child, over the data pipe
 
@@ -87,3 +93,7 @@ FLUSH = 19
 READY = 32
 #: The reply to C{STACK}: text, as UTF-8.
 STACK_TEXT = 41
+#: The result of a call, as parts: see L{asynqueue.process.parts}.
+RESULT_PARTS = 45
+#: Items of a stream, as parts.
+ITEMS_PARTS = 46

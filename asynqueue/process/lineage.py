@@ -22,6 +22,7 @@ from asynqueue.process.encoding import CallEncoder, Unpickler
 from asynqueue.process.guard import guard, guardNoMore
 from asynqueue.process.health import memoryOf
 from asynqueue.process.output import OutputLines
+from asynqueue.process.page import sweep
 from asynqueue.process.succession import Succession
 
 if TYPE_CHECKING:
@@ -158,6 +159,7 @@ class Lineage:
         Start a child, if there is none.
         """
         self._isEnding = False
+        sweep()
         if self.current is None and self._starting is None and self._restart is None:
             self._start()
 
@@ -470,7 +472,7 @@ class Lineage:
         child = conversation.child
         if conversation.closeStreams():
             self._timers[conversation] = conversation.later(
-                min(self._spec.grace, END_LIMIT), lambda: child.kill("did not let go of its iterators")
+                END_LIMIT, lambda: child.kill("did not let go of its iterators")
             )
         else:
             child.kill("was given up with its worker")

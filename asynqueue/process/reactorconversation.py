@@ -81,6 +81,9 @@ class ReactorChildProcess(ChildProcess):
     A child with a reactor, as its parent sees it.
     """
 
+    # Calls go on side by side, and results are cut to pieces for AMP.
+    sharesMemory = False
+
     def __init__(
         self,
         reactor: Any,

@@ -4,6 +4,7 @@ A stream from a generator that is stepped in a child.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.internet.defer import Deferred
@@ -101,9 +102,11 @@ class ChildSource:
         self._grant()
         return Batch(items)
 
-    def received(self, kind: int, body: bytes) -> None:
+    def received(self, kind: int, body: bytes, loads: Callable[[bytes], Any] | None = None) -> None:
         """
         Take what the child has sent.
+
+        @param loads: Makes items of it; by default the decoder of the conversation does.
         """
         # Hot path, watched by `bench --only streams`.
         if self._isClosed:
@@ -112,7 +115,7 @@ class ChildSource:
             self._end = Batch([], isLast=True, error=self._conversation.decoder.failure(body) if body else None)
         else:
             try:
-                items = self._conversation.decoder.value(body)
+                items = (loads or self._conversation.decoder.value)(body)
             except BaseException as error:  # decoding runs anybody's code
                 wrong = ResultDecodeError(f"an item could not be unpickled: {said(error)}")
                 self._end = Batch([], error=Failure(wrong))
@@ -127,7 +130,8 @@ class ChildSource:
     def _give(self) -> None:
         pulled, self._pulled = self._pulled, None
         if pulled is not None:
-            if not self._credit:
+            if self._credit <= self._window // 2:
+                # Items come faster than credit.
                 self._window = min(2 * self._window, MOST)
             pulled.callback(self._batch())
 

@@ -65,6 +65,8 @@ class Link(CallerEnd, HardenedAMP):
 
     @ivar caller: Has the lanes.
     @ivar peer: The node, once it has answered the hello.
+    @ivar node: What it calls itself.
+    @ivar version: That of the protocol that both speak.
     @ivar places: How many calls it can be at work at, at once.
     @ivar callLimit: How long, in bytes, a call may be.
     @ivar isLeaving: Whether the node takes no more calls.
@@ -86,6 +88,8 @@ class Link(CallerEnd, HardenedAMP):
         HardenedAMP.__init__(self, clock)
         self.caller = Caller(self.push, limit)
         self.peer: Peer | None = None
+        self.node = ""
+        self.version = 0
         self.places = 1
         self.callLimit = 0
         self.isLeaving = False
@@ -125,6 +129,8 @@ class Link(CallerEnd, HardenedAMP):
                 f" {commands.VERSION} of the protocol: one of the two has an asynqueue that is too old"
             )
         self.peer = authorizeRunner(self.transport.identity, answer["serializer"])
+        self.node = answer["node"]
+        self.version = answer["version"]
         self.places = max(1, min(answer["capacity"], 1 << 16))
         self.callLimit = max(1, answer["limit"])
         self.trust()

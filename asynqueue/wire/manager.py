@@ -161,20 +161,25 @@ class ServerManager:
             self._folder = tempfile.mkdtemp(prefix="asynqueue-")
         return f"unix:{self._folder}/{next(self._numbers)}"
 
-    def spawn(self, description: str, stdio: bool = False, niceness: int = 0) -> Deferred[Any]:
+    def spawn(
+        self, description: str, stdio: bool = False, niceness: int = 0, *, threads: int = 0, processes: int = 0
+    ) -> Deferred[Any]:
         """
         Start a server.
 
         @param description: Where it is to listen; see L{asynqueue.wire.serverEndpoint}.
         @param stdio: Whether to return the server itself instead of its process ID.
         @param niceness: That of its process, from 0 to 20.
+        @param threads: How many threads run its calls.
+        @param processes: How many child processes do.
         @return: Fires with the process ID, or an object that has it as C{pid}, when the server listens. Errbacks
             L{WorkerStartError}, with what it wrote last, if it ends before.
         @raise ValueError: The niceness is out of its range.
         """
         if isinstance(niceness, bool) or not isinstance(niceness, int) or not 0 <= niceness <= 20:
             raise ValueError(f"niceness must be a whole number from 0 to 20, not {niceness!r}")
-        command = [sys.executable, "-m", "asynqueue.wire"]
+        command = [sys.executable, "-m", "asynqueue.wire", "--attached"]
+        command += [f"--threads={threads}", f"--processes={processes}"]
         if self._insecureRoot:
             command.append("--insecure-root")
         command += [description, *([] if self._wwuFQN is None else [self._wwuFQN])]

@@ -52,7 +52,9 @@ def checkPrivateFolder(path: Path, what: str = "the folder") -> None:
     _checkOwner(path, status, what)
     mode = stat.S_IMODE(status.st_mode)
     if _ownUser() is not None and mode & 0o077:
-        raise InsecureTransport(f"{what} {path} has the mode {mode:04o}, and must have 0700: chmod 700 {path}")
+        # One that all users share, such as /tmp, is to stay as it is.
+        remedy = f"chmod 700 {path}" if not mode & stat.S_ISVTX else "make one in it that has"
+        raise InsecureTransport(f"{what} {path} has the mode {mode:04o}, and must have 0700: {remedy}")
 
 
 def makePrivateFolder(path: Path, what: str = "the folder") -> None:

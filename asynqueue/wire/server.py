@@ -70,7 +70,7 @@ class WireServer:
         @param wwu: The universe whose methods can be called, its full name or that of its class, or C{None}.
         @param threads: How many threads run calls.
         @param processes: How many child processes do. Without either, calls are run in the reactor.
-        @param processKeywords: The keywords of the L{asynqueue.ProcessWorker}s.
+        @param processKeywords: The keywords of the L{ProcessWorker}s.
         @param serializer: How values travel to and from callers that have not the role C{code}.
         @param pickles: Whether callers that have the role C{code} send pickles, and any function. By default they do
             over a unix socket, whose other end is a process of the same user.

@@ -17,9 +17,10 @@ from twisted.python.failure import Failure
 from asynqueue import errors
 from asynqueue.callinfo import said
 from asynqueue.errors import RemoteError
+from asynqueue.failures import originalClassOf
 from asynqueue.protocol import plain
 from asynqueue.rebuilt import rebuiltFailure, setAttribute, unpickledOriginal
-from asynqueue.told import attributesOf, told
+from asynqueue.told import attributesOf, pickledState, told
 from asynqueue.wire.peers import Peer, decodeTold, encodeTold
 
 #: How long, in bytes, what an exception is made anew of may be.
@@ -60,8 +61,20 @@ def tell(peer: Peer, error: BaseException, where: str = "") -> bytes:
 
     @param where: What could not be decoded or encoded for it, or nothing; see L{asynqueue.rebuilt.rebuiltFailure}.
     """
-    story = told(error) if peer.mayCode else told(error, _plainState)
-    return encodeTold(peer, (where, story))
+    return encodeTold(peer, (where, told(error, partial(_pickledState, peer) if peer.mayCode else _plainState)))
+
+
+def _pickledState(peer: Peer, error: BaseException) -> bytes:
+    kind = originalClassOf(error)
+    if kind is type(error):
+        return pickledState(error)
+    # It is an error of a worker of this node. The peer is going to make one of its own of it.
+    attributes = {name: value for name, value in vars(error).items() if name not in ("original", "remoteTraceback")}
+    try:
+        state = peer.serializer.dumps((kind, error.args, attributes))
+    except Exception:  # what pickling an exception of anybody's raises does not matter: the text tells
+        return b""
+    return state if len(state) <= STATE_LIMIT else b""
 
 
 def _plainState(error: BaseException) -> bytes:

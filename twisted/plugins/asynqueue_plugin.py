@@ -1,6 +1,9 @@
 """
-What Twisted finds of asynqueue: the endpoints that C{aqtls:} and C{aqtoken:} stand for in descriptions of endpoints.
+What Twisted finds of asynqueue: the endpoints that C{aqtls:} and C{aqtoken:} stand for in descriptions of endpoints,
+and the service that C{twist asynqueue} runs.
 """
+
+from twisted.application.service import ServiceMaker
 
 from asynqueue.wire.parsers import ClientParser, ServerParser
 
@@ -8,3 +11,5 @@ certifiedServers = ServerParser("aqtls")
 certifiedClients = ClientParser("aqtls")
 tokenServers = ServerParser("aqtoken")
 tokenClients = ClientParser("aqtoken")
+
+server = ServiceMaker("asynqueue", "asynqueue.tap", "Runs calls that come over connections.", "asynqueue")
