@@ -5,6 +5,7 @@ Wire workers, and the servers that they have calls run by: over unix sockets, an
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -33,6 +34,7 @@ from asynqueue.errors import (
     WorkerError,
     WorkerLost,
 )
+from asynqueue.protocol import commands
 from asynqueue.testing import WorkerConformance
 from asynqueue.testing.tasks import identity
 from asynqueue.testing.wiretasks import Universe, echo
@@ -503,7 +505,7 @@ class SizeTests(WireTestCase):
 
     async def test_F42_sizes(self) -> None:
         """
-        Bytes arrive whole, both ways, whatever their length, and pings are answered meanwhile.
+        Bytes arrive whole, both ways, whatever their length.
         """
         await self.serve()
         queue = self.client()
@@ -531,6 +533,28 @@ class SizeTests(WireTestCase):
             self.assertLess(longest, 2.0)
             await self.shutDown(queue)
             await self.within(LIMIT, server.stop())
+
+    async def test_pingsMeanwhile(self) -> None:
+        """
+        While 32 MiB go to a server and back, it answers pings all the time, half of them within a tenth of a second.
+        """
+        program = self.spawn().listening()
+        queue = self.client()
+        await self.within(LIMIT, queue.call("echo"))
+        link = queue.workers()[0]._conversation.child
+        data = os.urandom(1 << 20) * 32
+        large = Outcome(queue.call("echo", data))
+        pauses = []
+        while not large.fired:
+            began = time.monotonic()
+            await self.within(LIMIT, link.callRemote(commands.Ping))
+            pauses.append(time.monotonic() - began)
+        self.assertTrue(large.value == data)
+        self.assertGreater(len(pauses), 10)
+        self.assertLess(sorted(pauses)[len(pauses) // 2], 0.1)
+        await self.shutDown(queue)
+        program.process.send_signal(signal.SIGTERM)
+        self.assertEqual(program.end(10)[0], 0)
 
     async def test_S5_payload(self) -> None:
         """

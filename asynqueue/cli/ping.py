@@ -79,9 +79,9 @@ async def ping(reactor: Any, parsed: argparse.Namespace, terminal: Terminal) -> 
     endpoint = clientEndpoint(
         reactor, parsed.description, timeout=parsed.timeout, insecure_plaintext=parsed.insecure_plaintext
     )
-    factory = LinkFactory(reactor, _LIMIT)
     try:
-        link: Any = await endpoint.connect(factory).addTimeout(parsed.timeout, reactor)
+        connection: Any = await endpoint.connect(LinkFactory(reactor, _LIMIT)).addTimeout(parsed.timeout, reactor)
+        link: Link = connection
         try:
             await link.hello()
             times = await _round_trips(reactor, link, parsed.count, parsed.timeout)
