@@ -152,6 +152,7 @@ class ChildProcess(ProcessProtocol):
         self._control: PipeWriter | None = None
         self._outcomes: PipeReader | None = None
         self._verdict = ""
+        self._isBroken = False
         self._farewell: IDelayedCall | None = None
         self._torn: Deadline | None = None
         _forgetInForks(self)
@@ -281,10 +282,12 @@ class ChildProcess(ProcessProtocol):
 
     def _received(self, data: bytes) -> None:
         # Hot path, watched by `bench --only processes`.
+        if self._isBroken:
+            return
         try:
             records = self._splitter.feed(data)
         except ValueError as error:
-            self.kill(f"broke the protocol: it sent {error}")
+            self.broke(str(error))
             return
         missing = self._splitter.missing
         if missing and self._torn is None:
@@ -300,7 +303,7 @@ class ChildProcess(ProcessProtocol):
         self._torn = None
         now = self._splitter.missing
         if now == missing:
-            self.kill("broke the protocol: it sent a part of a record")
+            self.broke("a part of a record")
         elif now:
             self._tornLater(now)
 
@@ -317,7 +320,16 @@ class ChildProcess(ProcessProtocol):
         elif kind == frames.UNREADY:
             self._verdict = f"could not get ready: {failureFrom(body).getErrorMessage()}"
         else:
-            self.kill(f"broke the protocol: it sent a record of kind {kind} before it was ready")
+            self.broke(f"a record of kind {kind} before it was ready")
+
+    def broke(self, what: str) -> None:
+        """
+        End a child that has broken the protocol, and listen to it no more.
+
+        @param what: What it has sent.
+        """
+        self._isBroken = True
+        self.kill(f"broke the protocol: it sent {what}")
 
     def _cutOff(self) -> None:
         """

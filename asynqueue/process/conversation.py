@@ -542,7 +542,7 @@ class Conversation:
         else:
             # Nothing that it sends can be relied on.
             self._inbox.clear()
-            self.child.kill(f"broke the protocol: it sent a record of kind {kind}")
+            self.child.broke(f"a record of kind {kind}")
         return 0
 
     def _begin(self, number: int) -> int:

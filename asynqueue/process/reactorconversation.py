@@ -107,11 +107,8 @@ class ReactorChildProcess(ChildProcess):
         """
         super().connectionMade()
         assert self._data is not None
-        self._protocol = ParentEnd(self._caller, self._broken)
-        self._protocol.makeConnection(PipeTransport(self._data, lambda: self._broken("a key that is too long")))
-
-    def _broken(self, what: str) -> None:
-        self.kill(f"broke the protocol: it sent {what}")
+        self._protocol = ParentEnd(self._caller, self.broke)
+        self._protocol.makeConnection(PipeTransport(self._data, lambda: self.broke("a key that is too long")))
 
     def _callRemote(self, command: type[amp.Command], **arguments: Any) -> None:
         if self._protocol is not None:
@@ -119,11 +116,11 @@ class ReactorChildProcess(ChildProcess):
 
     def _received(self, data: bytes) -> None:
         # Hot path, watched by `bench --only processes`.
-        if self._protocol is not None:
+        if self._protocol is not None and not self._isBroken:
             try:
                 self._protocol.dataReceived(data)
             except Exception as error:  # AMP raises whatever it comes to with boxes that are none
-                self._broken(f"a box that is none: {type(error).__name__}: {error}")
+                self.broke(f"a box that is none: {type(error).__name__}: {error}")
 
     def _gotReady(self) -> None:
         if self.life is Life.STARTING:

@@ -198,11 +198,11 @@ class Link(CallerEnd, HardenedAMP):
         """
         self.caller.close(number)
 
-    def kill(self, verdict: str = "") -> None:
+    def broke(self, what: str) -> None:
         """
-        End the connection at once.
+        End the connection at once, for the node has broken the protocol.
         """
-        self.abort(verdict)
+        self.abort(f"sent {what}")
 
 
 class WireConversation(ReactorConversation):
