@@ -21,7 +21,7 @@ from asynqueue import currentCall
 from asynqueue.errors import SoftTimeLimitExceeded
 from asynqueue.iteration.deferator import Deferator
 from asynqueue.iteration.sources import sourceOf
-from asynqueue.protocol import commands, records
+from asynqueue.protocol import commands, records, runner
 from asynqueue.protocol.caller import Caller, CallerEnd
 from asynqueue.protocol.lanes import BOX, GRANT, PIECE, WINDOW, Incoming, Outgoing
 from asynqueue.protocol.records import NUMBER, SECONDS, Splitter, record
@@ -734,6 +734,39 @@ class EndsTests(SynchronousTestCase):
         self.assertEqual(noted, [1])
         self.call(4, identity, 4)
         self.assertEqual(self.takeAll(), [(records.RESULT, 4, 4)])
+
+    def test_bytesThatWait(self) -> None:
+        """
+        When the calls that wait are large, no more are let in until some of them have been begun with.
+        """
+        self.patch(runner, "WAITING", WINDOW // 2)
+        self.connect(most=lambda: 1)
+        self.call(1, promise, 1)
+        for number in (2, 3, 4):
+            self.call(number, note, bytes(WINDOW))
+        self.takeAll()
+        self.assertGreater(self.caller.pending, WINDOW)
+        promised[1].callback(None)
+        came = self.takeAll()
+        self.assertEqual([number for kind, number, _ in came if kind != records.BEGUN], [1, 2, 3, 4])
+        self.assertEqual(self.caller.pending, 0)
+
+    def test_bytesThatAreGivenBack(self) -> None:
+        """
+        Those that are given back, or cancelled, do not count any more.
+        """
+        self.patch(runner, "WAITING", WINDOW // 2)
+        self.connect(most=lambda: 1)
+        self.call(1, promise, 1)
+        for number in (2, 3, 4):
+            self.call(number, note, bytes(WINDOW))
+        self.takeAll()
+        self.caller.cancel(2, records.UNWANTED)
+        self.caller.recall(4)
+        self.takeAll()
+        self.assertEqual(self.caller.pending, 0)
+        promised[1].callback(None)
+        self.assertEqual(self.takeAll(), [(records.NOTHING, 1, b"")])
 
     def test_recallNothing(self) -> None:
         """
