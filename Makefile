@@ -12,6 +12,8 @@ PEERS_VENV := .venv-peers
 PEERS := asynqueue==0.9.9 joblib pebble
 
 PROCESS_TESTS := test.test_process_worker test.test_process_faults test.test_process_surroundings
+# The rows of the fault matrix, which run on both reactors in `make test`.
+MATRIX_TESTS := test.test_process_faults test.test_process_surroundings
 
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
@@ -31,7 +33,7 @@ demo: $(VENV)/.installed-cli ## run the demonstration, with DEMO_ARGS
 # does not depend on how the reactor waits.
 test: $(VENV)/.installed-test ## run all tests: trial's, then pytest's
 	$(BIN)/python -m twisted.trial test
-	$(BIN)/python -m twisted.trial --reactor=asyncio $(PROCESS_TESTS)
+	$(BIN)/python -m twisted.trial --reactor=asyncio $(MATRIX_TESTS)
 	$(BIN)/python -m pytest
 
 soak: $(VENV)/.installed-test ## run the tests of child processes at full length

@@ -16,6 +16,7 @@ from twisted.internet.task import deferLater
 
 from asynqueue import TaskQueue
 from asynqueue.errors import ProcessError, ResultEncodeError, WorkerLost, WorkerStartError
+from asynqueue.process import lineage
 from asynqueue.testing import faults
 from asynqueue.testing.tasks import fail, identity
 from test import process_functions as functions
@@ -80,10 +81,11 @@ class UpdateTests(ProcessTestCase):
         """
         A successor may take long for an update, longer than a child may do nothing.
         """
+        self.patch(lineage, "CHECK", 0.2)
         queue = self.makeQueue()
-        await self.within(12.0, queue.update(functions.setValue, "A", 1, 7.0))
+        await self.within(5.0, queue.update(functions.setValue, "A", 1, 1.5))
         os.kill(self.pidOf(queue), signal.SIGKILL)
-        self.assertEqual(await self.within(12.0, queue.call(functions.getValue, "A")), 1)
+        self.assertEqual(await self.within(5.0, queue.call(functions.getValue, "A")), 1)
 
     async def test_startThatFailsAmidUpdates(self) -> None:
         """
@@ -125,11 +127,12 @@ class ChildTests(ProcessTestCase):
         """
         A child that sleeps in a generator is not hung, whoever waits behind it.
         """
+        self.patch(lineage, "CHECK", 0.2)
         queue = self.makeQueue()
-        _, waiting = await self.reading(queue, 2, 9.0)
+        _, waiting = await self.reading(queue, 2, 1.5)
         call = queue.call(identity, 5)
-        self.assertEqual(await self.within(12.0, waiting), 1)
-        self.assertEqual(await self.within(12.0, call), 5)
+        self.assertEqual(await self.within(5.0, waiting), 1)
+        self.assertEqual(await self.within(5.0, call), 5)
 
     async def test_cancelBehindAGenerator(self) -> None:
         """
@@ -160,8 +163,9 @@ class ChildTests(ProcessTestCase):
         """
         A child that is stopped in its last call is found, too.
         """
+        self.patch(lineage, "CHECK", 0.2)
         queue = self.makeQueue(maxTasks=1)
-        error = await self.errorOf(queue.options(idempotent=False).call(functions.stopMyself), WorkerLost, limit=12.0)
+        error = await self.errorOf(queue.options(idempotent=False).call(functions.stopMyself), WorkerLost, limit=5.0)
         self.assertIn("stopped", str(error))
 
     async def test_resultsBeforeADeath(self) -> None:
