@@ -146,14 +146,15 @@ class Conversation:
             task.callback(("x", error))
             return
         number = self._nextNumber()
-        isRaw = task.options.raw
+        options = task.options
+        isRaw = options.raw
         flags = frames.RAW if (self._raw if isRaw is None else isRaw) else 0
         held = self.held
         held[number] = task
         self.accepted += 1
         if self.times is not None:
             self._sent[number] = monotonic()
-        if task.options.lasting:
+        if options.lasting:
             self._lasting[number] = name + (b"".join(rest.inline()) if isinstance(rest, Parts) else rest)
         if len(rest) >= LARGE:
             pieces = self._lay(number, rest) if isinstance(rest, Parts) else [rest]
