@@ -5,8 +5,8 @@ A call is the body of a record::
 
     1 byte      the length of the name, 0 if the function itself travels
     name        of what has been exposed there, ASCII
-    the rest    a list: arguments, keywords, and what L{Wanted} has, by the serializer; with the function before them if
-                there is no name
+    the rest    by the serializer, a list: arguments, keywords or C{None}, and what L{Wanted} has; with the function
+                before them if there is no name
 
 So it is known what is called, by whom and with how much, before anything is decoded.
 """
@@ -136,7 +136,7 @@ class WireEncoder:
             if not ANY_NAME.fullmatch(name):
                 raise EncodeError(f"{func!r:.100} cannot be the name of something exposed")
             start = bytes([len(name)]) + name
-            whole = [args, kw, *wanted]
+            whole: list[Any] = [[*args], kw or None, *wanted]
         elif self._peer.mayCode:
             start = b"\0"
             whole = [func, args, kw, *wanted]
@@ -273,6 +273,8 @@ class NodeEncoding:
         parts = list(decode(self._peer, body[start:]))
         func = parts.pop(0) if exposed is None else exposed.function
         args, kw, *rest = parts
+        if kw is None:
+            kw = {}
         if type(kw) is not dict or not isinstance(args, list | tuple):
             raise TypeError("the arguments must be a list, and the keywords a dictionary")
         wanted = Wanted(*rest)
