@@ -582,6 +582,8 @@ class Conversation:
         Give all tasks an outcome, or give them back if the child had not begun with them.
         """
         self.onDeath()
+        # It is too late to take over, even if it had run all updates.
+        self._onPrepared = int
         # What it had sent before counts, however much that is.
         self._isReading = True
         try:

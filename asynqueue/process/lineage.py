@@ -174,7 +174,7 @@ class Lineage:
         conversation.grace = spec.grace
         conversation.onWorn = lambda: self._worn(conversation)
         conversation.onDeath = lambda: self._dying(conversation)
-        conversation.onLasted = self._keepUpdate
+        conversation.onLasted = lambda body: self._keepUpdate(conversation, body)
         conversation.onGone = lambda death: self._died(conversation, death)
         child.onReady = lambda: self._ready(conversation)
         # A child may have come to its end before the call that starts it returns.
@@ -288,11 +288,15 @@ class Lineage:
         if most is not None and self.current is not None and self.current.accepted >= most:
             self._replace()
 
-    def _keepUpdate(self, body: bytes) -> None:
+    def _keepUpdate(self, conversation: Conversation, body: bytes) -> None:
         """
-        Have the successors of the present child run an update, too, which has succeeded.
+        Have the successors of a child run an update, too, which has succeeded: those to come, and one that is ready.
         """
         self.updates.append(body)
+        for other in (self.current, self._standby):
+            if other is not None and other is not conversation:
+                # It runs that before the calls that it is going to be sent.
+                other.prepare([body], int)
 
     def _replace(self) -> None:
         """
