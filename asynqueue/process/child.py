@@ -235,6 +235,9 @@ class Child:
         Let go of all that is between the child and its parent, in a copy that a call has made of this process. The copy
         ends where the call does.
         """
+        if self._isCopy:
+            # A copy of a copy has nothing of it, and may have other files by these numbers.
+            return
         self._isCopy = True
         self._streams.isCopy = True
         self._control.letGo()
@@ -242,7 +245,7 @@ class Child:
             try:
                 os.close(descriptor)
             except OSError:
-                # A copy of a copy.
+                # The call has closed it.
                 continue
         self._page = [0] * 3
 

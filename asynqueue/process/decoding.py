@@ -84,6 +84,9 @@ class CallDecoder:
         place = self._places.get(name)
         if place is None:
             module, _, attribute = name.decode("utf-8").partition(":")
+            if module == "__main__":
+                # As yet, that is what has started this process.
+                self._loadMain()
             place = self._places[name] = (module, attribute)
         try:
             return sys.modules[place[0]].__dict__[place[1]]
@@ -91,8 +94,6 @@ class CallDecoder:
             return self._import(*place)
 
     def _import(self, module: str, attribute: str) -> Any:
-        if module == "__main__":
-            self._loadMain()
         __import__(module)
         return getattr(sys.modules[module], attribute)
 

@@ -12,25 +12,28 @@ from typing import Any
 
 from twisted.internet.protocol import ProcessProtocol
 
-#: What the child runs: reads its settings, which come first over the data pipe, and becomes a child.
+#: What the child runs: reads its settings, which come first over the data pipe, and becomes a child. It leaves one name
+#: in C{__main__}, so that nothing there is taken for what the parent's main module has.
 BOOTSTRAP = """\
-import marshal, os, sys
-def read(size):
-    data = b""
-    while len(data) < size:
-        more = os.read(3, size - len(data))
-        if not more:
-            os._exit(0)
-        data += more
-    return data
-try:
-    os.setsid()
-except OSError:
-    pass
-settings = marshal.loads(read(int.from_bytes(read(8), "little")))
-sys.path[:] = settings["path"]
-os.chdir(settings["cwd"])
-__import__(settings["module"], fromlist=["main"]).main(settings)
+def _becomeChild():
+    import marshal, os, sys
+    def read(size):
+        data = b""
+        while len(data) < size:
+            more = os.read(3, size - len(data))
+            if not more:
+                os._exit(0)
+            data += more
+        return data
+    try:
+        os.setsid()
+    except OSError:
+        pass
+    settings = marshal.loads(read(int.from_bytes(read(8), "little")))
+    sys.path[:] = settings["path"]
+    os.chdir(settings["cwd"])
+    __import__(settings["module"], fromlist=["main"]).main(settings)
+_becomeChild()
 """
 
 
