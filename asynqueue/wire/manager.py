@@ -55,7 +55,7 @@ class ServerProcess(ProcessProtocol):
         self._isListening = False
         self._hasEnded = False
         self._ended: list[Deferred[None]] = []
-        self._timer: IDelayedCall | None = reactor.callLater(START_TIME, self._tooSlow)
+        self._timer: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
         """
@@ -63,6 +63,7 @@ class ServerProcess(ProcessProtocol):
         """
         transport: Any = self.transport
         self.pid = transport.pid
+        self._timer = self._reactor.callLater(START_TIME, self._tooSlow)
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         """
