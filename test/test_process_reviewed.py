@@ -87,6 +87,33 @@ class UpdateTests(ProcessTestCase):
         os.kill(self.pidOf(queue), signal.SIGKILL)
         self.assertEqual(await self.within(5.0, queue.call(functions.getValue, "A")), 1)
 
+    async def test_whileASuccessorStandsBy(self) -> None:
+        """
+        An update that comes when a successor is ready already, or has just taken over, is run by that as well.
+        """
+        queue = self.makeQueue(maxTasks=10)
+        await self.allOf([queue.call(identity, number) for number in range(8)])
+        await deferLater(reactor, 0.5)
+        await self.within(5.0, queue.update(functions.setValue, "A", 1))
+        values = [await self.within(5.0, queue.call(functions.getValue, "A")) for _ in range(12)]
+        self.assertEqual(values, [1] * 12)
+        queue = self.makeQueue(maxAge=0.3)
+        await self.within(5.0, queue.d)
+        pid = self.pidOf(queue)
+        await self.within(5.0, queue.update(functions.setValue, "B", 2, 1.5))
+        await self.until(lambda: queue.workers()[0].pid not in (None, pid), "a successor")
+        self.assertEqual(await self.within(5.0, queue.call(functions.getValue, "B")), 2)
+
+    async def test_deathAfterTheLastUpdate(self) -> None:
+        """
+        A child that dies just when it has run the updates does not take over.
+        """
+        queue = self.makeQueue()
+        note = self.path()
+        await self.within(5.0, queue.update(functions.dieSecondTime, note))
+        os.kill(self.pidOf(queue), signal.SIGKILL)
+        self.assertEqual(await self.within(10.0, queue.call(identity, 1)), 1)
+
     async def test_startThatFailsAmidUpdates(self) -> None:
         """
         A worker that is to run updates, and cannot be started, is told of.
@@ -384,3 +411,23 @@ class MainTests(ProcessTestCase):
             "react(lambda reactor: Deferred.fromCoroutine(main()))\n"
         )
         self.assertEqual(out.splitlines(), ["top level __main__", "text with __main__ in it"])
+
+    def test_namesOfTheChildsOwn(self) -> None:
+        """
+        A function of the main module is that one, whatever the child's own main module has by its name.
+        """
+        out = self.runProgram(
+            "from twisted.internet.task import react\n"
+            "from twisted.internet.defer import Deferred\n"
+            "from asynqueue import ProcessQueue\n"
+            "def read(text):\n"
+            "    return 'read ' + text\n"
+            "def _becomeChild():\n"
+            "    return 'mine'\n"
+            "async def main():\n"
+            "    async with ProcessQueue(1, returnFailure=True) as queue:\n"
+            "        print(await queue.call(read, 'it'), await queue.call(_becomeChild))\n"
+            "if __name__ == '__main__':\n"
+            "    react(lambda reactor: Deferred.fromCoroutine(main()))\n"
+        )
+        self.assertEqual(out, "read it mine\n")
