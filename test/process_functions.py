@@ -6,14 +6,11 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any
-
-from asynqueue.testing import faults
 
 VALUES: dict[str, Any] = {}
 
@@ -31,15 +28,6 @@ def getValue(name: str) -> Any:
     Return a value of the child.
     """
     return VALUES.get(name)
-
-
-def dieSecondTime(path: str) -> None:
-    """
-    Have the process killed soon after this has returned, the second time that it is called.
-    """
-    faults.noteRun(path)
-    if len(faults.runsIn(path)) == 2:
-        subprocess.Popen(["sh", "-c", f"kill -9 {os.getpid()}"])
 
 
 def stopMyself() -> None:
