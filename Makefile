@@ -4,6 +4,8 @@
 PYTHON ?= python3
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+# A letter for each test, then what failed: a list of 3,000 that passed would hide it.
+TRIAL_ARGS ?= --reporter=text
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -32,8 +34,8 @@ demo: $(VENV)/.installed-cli ## run the demonstration, with DEMO_ARGS
 # The tests of process workers that are about faults run on another reactor, too. So do no others: what those are about
 # does not depend on how the reactor waits.
 test: $(VENV)/.installed-test ## run all tests: trial's, then pytest's
-	$(BIN)/python -m twisted.trial test
-	$(BIN)/python -m twisted.trial --reactor=asyncio $(MATRIX_TESTS)
+	$(BIN)/python -m twisted.trial $(TRIAL_ARGS) test
+	$(BIN)/python -m twisted.trial $(TRIAL_ARGS) --reactor=asyncio $(MATRIX_TESTS)
 	$(BIN)/python -m pytest
 
 soak: $(VENV)/.installed-test ## run the tests of child processes at full length

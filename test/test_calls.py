@@ -7,7 +7,9 @@ from __future__ import annotations
 import asyncio
 import builtins
 import gc
+import io
 import pickle
+import sys
 from collections import Counter
 from typing import Any
 from unittest.mock import Mock
@@ -541,6 +543,7 @@ class OutcomeTests(QueueTestCase):
         """
         The call's keyword decides before the queue's.
         """
+        self.patch(sys, "stderr", io.StringIO())
         worker = MemoryWorker()
         queue = self.makeQueue(worker, returnFailure=False, warn=True)
         asked = self.call(queue, raising, ValueError, "asked", returnFailure=True)

@@ -4,6 +4,9 @@ Tests of what a queue tells of its calls: outstanding(), statistics() and explai
 
 from __future__ import annotations
 
+import io
+import sys
+
 from twisted.internet.defer import Deferred
 
 from asynqueue.states import CallState
@@ -348,6 +351,7 @@ class StatisticsTests(QueueTestCase):
         """
         Are failed calls, though their result is a text.
         """
+        self.patch(sys, "stderr", io.StringIO())
         worker = MemoryWorker()
         queue = self.makeQueue(worker, returnFailure=False, warn=True)
         self.call(queue, raising, ValueError)
