@@ -1,5 +1,5 @@
 """
-Exceptions that children have told of, rebuilt.
+Exceptions that children and nodes have told of, rebuilt.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from asynqueue.failures import workerErrorOf
 OriginalOf = Callable[[Any], BaseException | None]
 
 _CIRCUMSTANCES: dict[str, tuple[type[WorkerError], str]] = {
-    "arguments": (DecodeError, "the call could not be unpickled in the child"),
-    "result": (ResultEncodeError, "the result cannot be pickled"),
-    "item": (ResultEncodeError, "an item cannot be pickled"),
+    "arguments": (DecodeError, "the call could not be decoded where it was to run"),
+    "result": (ResultEncodeError, "the result cannot be encoded"),
+    "item": (ResultEncodeError, "an item cannot be encoded"),
 }
 
 
@@ -55,7 +55,7 @@ def unpickledOriginal(told: Any) -> BaseException | None:
 
 def rebuiltFailure(where: str, told: Any, originalOf: OriginalOf = unpickledOriginal) -> Failure:
     """
-    Make the failure that a call gets whose child has told of an error. Never raises anything.
+    Make the failure that a call gets whose child or node has told of an error. Never raises anything.
 
     @param where: In the C{"arguments"}, the C{"result"} or an C{"item"}, or an empty text: in the call itself.
     @param told: What L{asynqueue.told} makes of the exception.
@@ -74,7 +74,7 @@ def rebuiltFailure(where: str, told: Any, originalOf: OriginalOf = unpickledOrig
 
 
 def _notUnderstood(error: BaseException) -> Failure:
-    return Failure(RemoteError(f"the child told of an error in a way that cannot be understood: {said(error)}"))
+    return Failure(RemoteError(f"the worker told of an error in a way that cannot be understood: {said(error)}"))
 
 
 def _workerError(told: Any, text: str, originalOf: OriginalOf) -> WorkerError:

@@ -26,6 +26,7 @@ from asynqueue.errors import (
     NotAuthorized,
     PayloadTooLarge,
     PoisonTask,
+    QueueFull,
     QueueShutdown,
     RemoteError,
     ResultEncodeError,
@@ -38,7 +39,7 @@ from asynqueue.protocol import commands
 from asynqueue.testing import WorkerConformance
 from asynqueue.testing.tasks import identity
 from asynqueue.testing.wiretasks import Universe, echo
-from asynqueue.wire import WireServer, WireWorker, WireWorkerUniverse, expose, registerError
+from asynqueue.wire import WireServer, WireWorker, WireWorkerUniverse, expose, node, registerError
 from asynqueue.wire.registry import Registry
 from test.nodes import IS_ROOT, WireTestCase
 from test.processes import LIMIT, reactor
@@ -1092,30 +1093,82 @@ class NodeTests(WireTestCase):
 
     async def test_updates(self) -> None:
         """
-        An update is run when it is asked for, when a worker is attached later, and at each new connection.
+        An update is run when it is asked for, when a worker is attached later, and when there is a connection to a
+        node that has not run it.
         """
         server = await self.serve()
         queue = self.client(whenLost="reconnect")
         self.assertEqual(await self.within(LIMIT, queue.update("note", "updated")), [1])
         assert server.node is not None
-        server.node.sessions[0].transport.abortConnection()
+        sessions = server.node.sessions
+        sessions[0].transport.abortConnection()
+        await self.until(lambda: not sessions, "the end of the connection")
+        self.assertEqual(await self.within(LIMIT, queue.call("echo", 1)), 1)
+        self.assertEqual(self.universe.noted, ["updated"])
+        await self.within(LIMIT, server.stop())
+        await self.within(LIMIT, server.start())
         await self.until(lambda: self.universe.noted == ["updated", "updated"], "the update")
         queue.attachWorker(WireWorker(None, self.description))
         await self.until(lambda: self.universe.noted == ["updated"] * 3, "the update of another worker")
         self.assertEqual(await self.within(LIMIT, queue.call("echo", 1)), 1)
         await self.shutDown(queue)
 
+    async def test_updateOfAllWorkers(self) -> None:
+        """
+        Every worker of a node runs an update, and so does the successor of a child, unless it was for the present ones.
+        A connection that is made again to the same node changes nothing.
+        """
+        server = await self.serve(processes=2)
+        queue = self.client(whenLost="reconnect")
+        lasting, passing = f"{self.folder}/lasting", f"{self.folder}/passing"
+        self.addCleanup(os.remove, lasting)
+        self.addCleanup(os.remove, passing)
+        await self.within(LIMIT, queue.update("tests.write", lasting, "x", 0.1))
+        await self.within(LIMIT, queue.update("tests.write", passing, "x", 0.1, ephemeral=True))
+        self.assertEqual((_lines(lasting), _lines(passing)), (2, 2))
+        assert server.node is not None
+        server.node.sessions[0].transport.abortConnection()
+        pid, _ = await self.within(LIMIT, queue.call("tests.pid"))
+        self.assertEqual((_lines(lasting), _lines(passing)), (2, 2))
+        os.kill(pid, 9)
+        await self.until(lambda: _lines(lasting) == 3, "the update of a child's successor")
+        self.assertEqual(_lines(passing), 2)
+
+    async def test_updateThatFailsInOneWorker(self) -> None:
+        """
+        Has failed.
+        """
+        await self.serve(processes=2)
+        queue = self.client()
+        path = f"{self.folder}/line"
+        self.addCleanup(os.remove, path)
+        [failure] = await self.within(LIMIT, queue.update("tests.once", path))
+        self.assertIsInstance(failure.value, FileExistsError)
+
+    async def test_updatesAreLimited(self) -> None:
+        """
+        A node does not keep any number of them.
+        """
+        self.patch(node, "UPDATES", 2)
+        await self.serve()
+        queue = self.client()
+        for _ in range(2):
+            await self.within(LIMIT, queue.update("note", "updated"))
+        [failure] = await self.within(LIMIT, queue.update("note", "once more"))
+        self.assertIsInstance(failure.value, QueueFull)
+        self.assertEqual(self.universe.noted, ["updated"] * 2)
+
     async def test_updateInAThread(self) -> None:
         """
-        An update that is to be run in a thread is, also at a new connection.
+        An update that is to be run in a thread is, also in the same node after its restart.
         """
         server = await self.serve(wwu=Threads())
         queue = self.client(whenLost="reconnect")
         self.assertEqual(await self.within(LIMIT, queue.update("where", thread=True)), [True])
+        await self.within(LIMIT, server.stop())
+        await self.within(LIMIT, server.start())
         assert server.node is not None
-        server.node.sessions[0].transport.abortConnection()
-        universe = server.node.registry
-        found: list[bool] = universe.find(b"seen", _anyone()).function()
+        found: list[bool] = server.node.registry.find(b"seen", _anyone()).function()
         await self.until(lambda: len(found) == 2, "the update")
         self.assertEqual(found, [True, True])
 
@@ -1131,6 +1184,17 @@ class NodeTests(WireTestCase):
             [failure] = await self.within(LIMIT, queue.update(identity, 1))
             self.assertIsInstance(failure.value, EncodeError)
         self.assertEqual(await self.within(LIMIT, queue.call("echo", 1)), 1)
+
+
+def _lines(path: str) -> int:
+    """
+    Return how many lines there are in a file.
+    """
+    try:
+        with open(path) as file:
+            return len(file.readlines())
+    except FileNotFoundError:
+        return 0
 
 
 def _anyone() -> Any:

@@ -24,6 +24,7 @@ from asynqueue.process.encoding import Encoder, ResultDecoder
 from asynqueue.process.frames import CALL, COUNT, HEADER, NUMBER, RESULT, SECONDS, record
 from asynqueue.process.parts import Parts
 from asynqueue.process.source import ChildSource
+from asynqueue.protocol.records import AGAIN
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
@@ -351,7 +352,7 @@ class Conversation:
     def _sendUpdate(self, body: bytes) -> None:
         number = self._nextNumber()
         self._updates[number] = body
-        self.post(record(CALL, number, body), isUrgent=True)
+        self.post(record(CALL, number, body, AGAIN), isUrgent=True)
 
     def stack(self) -> Deferred[str]:
         """

@@ -45,10 +45,12 @@ BEGUN = 43
 #: The call has been cancelled, or has never been begun with for that reason.
 CANCELLED = 44
 
-# The flag of a call
+# The flags of a call
 
 #: An iterator is a result like any other.
 RAW = 1
+#: An update that has been run before: by another child, or over another connection.
+AGAIN = 2
 
 # What a call is interrupted for
 

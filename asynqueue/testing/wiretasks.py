@@ -247,6 +247,15 @@ def writeLine(path: str, text: str, seconds: float = 0.0) -> str:
     return text
 
 
+@expose("tests.once")
+def writeOnce(path: str) -> None:
+    """
+    Make a file, which must not be there.
+    """
+    with open(path, "x"):
+        pass
+
+
 @expose("tests.tidy")
 def tidy(seconds: float) -> str:
     """

@@ -14,7 +14,9 @@ So it is known what is called, by whom and with how much, before anything is dec
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from attrs import frozen
 
@@ -23,6 +25,7 @@ from asynqueue.errors import EncodeError, NotAuthorized, PayloadTooLarge, Result
 from asynqueue.options import checkedTimeout
 from asynqueue.process.encoding import encodeError
 from asynqueue.protocol.plain import NotPlain
+from asynqueue.protocol.records import AGAIN
 from asynqueue.protocol.runner import Call
 from asynqueue.wire.peers import Peer, decode
 from asynqueue.wire.registry import ANY_NAME, Exposed, Registry
@@ -33,10 +36,14 @@ if TYPE_CHECKING:
 
     from twisted.python.failure import Failure
 
+    from asynqueue.options import CallOptions
     from asynqueue.tasks import Task
 
 #: Into so many lanes a node sorts the calls of series, whose order within each is kept.
 LANES = 64
+
+#: How long, in characters, what tells an update from others may be.
+UPDATE_KEY = 64
 
 
 @frozen
@@ -52,6 +59,8 @@ class Wanted:
     @ivar softTimeLimit: Seconds until it is to clean up, or C{None}.
     @ivar inThread: Whether a method is to be run in a thread.
     @ivar isIdempotent: Whether the call may be run again when it has been lost.
+    @ivar update: C{None} but for an update, which all workers of the node are to run: what tells it from all others if
+        workers that are there later are to run it, too, and an empty text if not.
     """
 
     ID: int = 0
@@ -62,6 +71,7 @@ class Wanted:
     softTimeLimit: float | None = None
     inThread: bool = False
     isIdempotent: bool = True
+    update: str | None = None
 
     def __attrs_post_init__(self) -> None:
         """
@@ -75,6 +85,7 @@ class Wanted:
             type(self.ID) is type(self.attempt) is type(self.niceness) is type(self.lane) is int
             and -20 <= self.niceness <= 20
             and 0 <= self.lane <= LANES
+            and (self.update is None or (type(self.update) is str and len(self.update) <= UPDATE_KEY))
         ):
             raise ValueError("how the call is to be run is said in a way that cannot be")
         if self.timeLimit is not None:
@@ -104,6 +115,8 @@ class WireEncoder:
         self._peer = peer
         self._limit = limit
         self._inThread = inThread
+        self._token = uuid4().hex
+        self._updates = count(1)
 
     def encode(self, task: Task) -> tuple[bytes, bytes]:
         """
@@ -130,6 +143,7 @@ class WireEncoder:
             options.softTimeLimit,
             inThread,
             options.idempotent,
+            *((self._updateKey(options),) if options.alone else ()),
         )
         if isinstance(func, str):
             name = func.encode("ascii", "replace")
@@ -155,6 +169,9 @@ class WireEncoder:
                 f"the call takes {size} bytes, and {self._limit} are the most that travel to {self._peer.identity.name}"
             )
         return start, rest
+
+    def _updateKey(self, options: CallOptions) -> str:
+        return f"{self._token}-{next(self._updates)}" if options.lasting else ""
 
     def _error(self, task: Task, error: BaseException) -> EncodeError:
         if isinstance(error, NotPlain):
@@ -198,9 +215,10 @@ class NodeCall(Call):
 
     @ivar exposed: What it is of, or C{None} if the function itself has come.
     @ivar wanted: How it is to be run.
+    @ivar isAgain: Whether it is an update that has been run before, over another connection.
     """
 
-    __slots__ = ("_run", "exposed", "wanted")
+    __slots__ = ("_run", "exposed", "isAgain", "wanted")
 
     def __init__(
         self,
@@ -210,6 +228,7 @@ class NodeCall(Call):
         args: Any,
         kw: dict[str, Any],
         wanted: Wanted,
+        isAgain: bool,
     ) -> None:
         """
         @param run: Runs it.
@@ -217,7 +236,16 @@ class NodeCall(Call):
         super().__init__(func, args, kw, wanted.ID, wanted.attempt)
         self.exposed = exposed
         self.wanted = wanted
+        self.isAgain = isAgain
         self._run = run
+
+    @property
+    def isMethod(self) -> bool:
+        """
+        Whether it is of a method of the universe.
+        """
+        # Hot path, watched by `bench --only wire`.
+        return self.exposed is not None and self.exposed.isMethod
 
     def begin(self) -> Any:
         """
@@ -278,7 +306,7 @@ class NodeEncoding:
         if type(kw) is not dict or not isinstance(args, list | tuple):
             raise TypeError("the arguments must be a list, and the keywords a dictionary")
         wanted = Wanted(*rest)
-        return NodeCall(self._run, exposed, func, args, kw, wanted)
+        return NodeCall(self._run, exposed, func, args, kw, wanted, bool(flags & AGAIN))
 
     def _checkSize(self, exposed: Exposed, size: int) -> None:
         if exposed.maxArguments is not None and size > exposed.maxArguments:

@@ -19,9 +19,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
-from twisted.internet.defer import Deferred, TimeoutError, gatherResults
+from twisted.internet.defer import Deferred, TimeoutError, gatherResults, maybeDeferred
 from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
 
+from asynqueue.callargs import Place
+from asynqueue.errors import QueueFull
 from asynqueue.options import CallOptions, checkedCount
 from asynqueue.protocol.runner import MOST
 from asynqueue.taskqueue import TaskQueue
@@ -44,6 +47,9 @@ LIMIT = 64 << 20
 #: What applies to most calls.
 PLAIN = CallOptions(returnFailure=True)
 
+#: How many updates are kept for workers that are there later.
+UPDATES = 1024
+
 #: How long, in seconds, between two looks at whether callers still wait for something.
 LOOK = 0.05
 
@@ -55,6 +61,13 @@ THREADS = 4
 
 #: How long, in characters, the name of a node may be.
 NAME = 255
+
+
+def _first(results: list[Any]) -> Any:
+    """
+    Return what an update has come to in the first worker, or the failure of the first in which it failed.
+    """
+    return next((result for result in results if isinstance(result, Failure)), results[0] if results else None)
 
 
 @frozen
@@ -126,6 +139,8 @@ class Node:
         self._workers = makeWorkers(self._lanes)
         self._aside: TaskQueue | None = None
         self._underWay = 0
+        # What tells those apart that have been run, and are to be run by workers that are there later.
+        self._updates: set[str] = set()
         self._empty = Readiness()
         self.queue = TaskQueue(returnFailure=True, reactor=reactor)
         self.started: Deferred[Any] = gatherResults(
@@ -171,9 +186,38 @@ class Node:
         @return: Its result, or a Deferred of it.
         """
         # Hot path, watched by `bench --only wire`.
+        if call.wanted.update is None:
+            return self._runOnce(call)
+        return self._runUpdate(call, call.wanted.update)
+
+    def _runUpdate(self, call: NodeCall, key: str) -> Any:
+        """
+        Run an update in all workers, unless they have run it already.
+
+        @param key: What tells it from others, or an empty text if workers that are there later need not run it.
+        @return: C{None}, or a Deferred of the result in the first worker. Errbacks if it failed in one.
+        """
+        if call.isAgain and key in self._updates:
+            return None
+        if len(self._updates) >= UPDATES:
+            raise QueueFull(f"the node keeps {UPDATES} updates for workers that are there later, which are the most")
+        if call.isMethod or not self._workers:
+            done = maybeDeferred(self._runOnce, call)
+        else:
+            place, options = Place(), self._optionsOf(call)
+            done = self.queue._update(call.func, tuple(call.args), call.kw, place, options, not key, sequential=False)
+            done.addCallback(_first)
+        return done.addCallback(self._keep, key) if key else done
+
+    def _keep(self, result: Any, key: str) -> Any:
+        self._updates.add(key)
+        return result
+
+    def _runOnce(self, call: NodeCall) -> Any:
+        # Hot path, watched by `bench --only wire`.
         exposed = call.exposed
         wanted = call.wanted
-        isMethod = exposed is not None and exposed.isMethod
+        isMethod = call.isMethod
         if isMethod and wanted.inThread:
             return self._submit(self._queueAside(), call, "thread")
         if isMethod or not self._workers:
@@ -185,6 +229,10 @@ class Node:
         return done.addBoth(self._freed)
 
     def _submit(self, queue: TaskQueue, call: NodeCall, series: str | None) -> Deferred[Any]:
+        options = self._optionsOf(call)
+        return queue._submit(call.func, tuple(call.args), call.kw, series, call.wanted.niceness, options)
+
+    def _optionsOf(self, call: NodeCall) -> CallOptions:
         exposed = call.exposed
         wanted = call.wanted
         limit, softLimit = wanted.timeLimit, wanted.softTimeLimit
@@ -192,12 +240,9 @@ class Node:
             limit = exposed.timeLimit if limit is None else min(limit, exposed.timeLimit)
         if limit is not None and softLimit is not None and softLimit >= limit:
             softLimit = None
-        options = PLAIN
-        if limit is not None or softLimit is not None or not wanted.isIdempotent:
-            options = CallOptions(
-                returnFailure=True, timeLimit=limit, softTimeLimit=softLimit, idempotent=wanted.isIdempotent
-            )
-        return queue._submit(call.func, tuple(call.args), call.kw, series, wanted.niceness, options)
+        if limit is softLimit is None and wanted.isIdempotent:
+            return PLAIN
+        return CallOptions(returnFailure=True, timeLimit=limit, softTimeLimit=softLimit, idempotent=wanted.isIdempotent)
 
     def _freed(self, result: Any) -> Any:
         self._underWay -= 1
