@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
+import tempfile
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
@@ -139,8 +141,9 @@ class DoctorTests(SynchronousTestCase):
         """
         Make a folder with keys.
         """
-        self.base = Path(self.mktemp()).absolute()
-        self.base.mkdir(mode=0o700)
+        # A short name: there are paths of sockets in it.
+        self.base = Path(os.path.realpath(tempfile.mkdtemp(prefix="aq")))
+        self.addCleanup(shutil.rmtree, self.base, ignore_errors=True)
         self.pki = self.base / "pki"
         KeyOffice(self.pki).create("laptop")
 

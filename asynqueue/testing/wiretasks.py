@@ -53,6 +53,12 @@ class Universe(WireWorkerUniverse):
         """
         return value
 
+    def repeat(self, size: int) -> bytes:
+        """
+        Return so many bytes.
+        """
+        return bytes(size)
+
     def add(self, first: int, second: int = 1) -> int:
         """
         Return a sum.

@@ -33,6 +33,10 @@ UNIX_KIND = "unix"
 #: Where a server listens unless told otherwise.
 LOOPBACK = "127.0.0.1"
 
+#: How many connections may wait to be accepted, as a description has it: who comes at the same time as many whom nobody
+#: wants is not to wait until the kernel tries again.
+BACKLOG = "1024"
+
 _LONGEST_TIMEOUT = 86_400
 
 
@@ -211,7 +215,7 @@ def _number(parts: Description, name: str, text: str, least: int, most: int) -> 
 
 
 def _backlog(parts: Description) -> int:
-    return _number(parts, "backlog", parts.keywords.get("backlog", "50"), 1, 65535)
+    return _number(parts, "backlog", parts.keywords.get("backlog", BACKLOG), 1, 65535)
 
 
 def _timeout(parts: Description, settings: ClientSettings) -> float:

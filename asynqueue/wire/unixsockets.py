@@ -153,7 +153,7 @@ class PrivateUNIXServerEndpoint:
     Listens on a unix socket that only processes of this user can connect to.
     """
 
-    def __init__(self, reactor: Any, path: str, backlog: int = 50) -> None:
+    def __init__(self, reactor: Any, path: str, backlog: int) -> None:
         """
         @param reactor: Provides C{IReactorUNIX}.
         @param path: Where the socket shall be. Its folder is made if it is not there.
