@@ -24,7 +24,7 @@ from asynqueue.iteration.sources import sourceOf
 from asynqueue.protocol import commands, records, runner
 from asynqueue.protocol.caller import Caller, CallerEnd
 from asynqueue.protocol.lanes import BOX, GRANT, PIECE, WINDOW, Incoming, Outgoing
-from asynqueue.protocol.records import NUMBER, SECONDS, Splitter, record
+from asynqueue.protocol.records import NUMBER, SECONDS, Splitter, numbersAs, record
 from asynqueue.protocol.runner import Call, Runner, RunnerEnd
 from asynqueue.testing.tasks import fail, identity, timesTwo
 
@@ -612,7 +612,7 @@ class EndsTests(SynchronousTestCase):
         for number in (1, 2):
             self.call(number, promise, number)
         self.call(3, wait, 3)
-        self.assertEqual(self.takeAll()[-1], (records.BEGUN, 3, b""))
+        self.assertEqual(self.takeAll()[-1], (records.BEGUN, 0, numbersAs([3])))
         self.assertEqual(self.takeAll(), [])
         promised[3].callback("c")
         promised[1].callback("a")
@@ -858,7 +858,7 @@ class EndsTests(SynchronousTestCase):
         A call whose iterator has no item yet goes on; then come the stream and the item, without credit.
         """
         self.call(1, countSlowly, 5)
-        self.assertEqual(self.takeAll(), [(records.BEGUN, 1, b"")])
+        self.assertEqual(self.takeAll(), [(records.BEGUN, 0, numbersAs([1]))])
         promised[0].callback(None)
         self.assertEqual(self.takeAll(), [(records.STREAM, 1, b""), (records.ITEMS, 1, [0])])
 
@@ -879,7 +879,7 @@ class EndsTests(SynchronousTestCase):
         self.flush()
         self.caller.cancel(1, records.UNWANTED)
         self.caller.cancel(1, records.UNWANTED)
-        self.assertEqual(self.takeAll(), [(records.BEGUN, 1, b"")])
+        self.assertEqual(self.takeAll(), [(records.BEGUN, 0, numbersAs([1]))])
         self.assertEqual(noted, [0, "cancelled 0", "closing"])
         promised["closing"].callback(None)
         self.assertEqual(self.takeAll(), [(records.CANCELLED, 1, b"")])

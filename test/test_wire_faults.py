@@ -20,8 +20,9 @@ from twisted.protocols import amp
 from twisted.python.failure import Failure
 
 from asynqueue.errors import NotAuthorized, PoisonTask, RemoteError, VersionMismatch, WorkerLost
+from asynqueue.process import frames
 from asynqueue.protocol import commands, plain, records
-from asynqueue.protocol.records import NUMBER, Splitter, record
+from asynqueue.protocol.records import NUMBER, Splitter, numbersAs, record
 from asynqueue.wire.connecting import LONGEST_DELAY
 from asynqueue.wire.endpoints import serverEndpoint
 from asynqueue.wire.hardened import BOX, FIRST_BOX, FIRST_PAIRS, PAIRS
@@ -327,26 +328,25 @@ class OddServerTests(MemoryTestCase):
 
     def test_F106_garbage(self) -> None:
         """
-        An answer that is none is tried again, with the delay of all attempts.
+        So it does with an answer that is none, and what it says of it can be shown.
         """
         for wrong in (
             {b"version": b"one"},
             {b"version": b"one", b"node": b""},
-            {b"version": b"1" * 5000},
             {b"limit": b"\xff"},
             {b"capacity": b"{}"},
             {b"node": b"\xff\xfe"},
+            {b"version": b"\x1b[2J\r\n"},
         ):
             self.net.attempts.clear()
             self.listen(wrong)
-            queue = self.client()
-            self.net.run(20.0)
-            self.assertGreater(len(self.net.attempts), 3)
-            self.assertLess(len(self.net.attempts), 12)
-            self.assertEqual(queue.workers()[0].capacity, 0)
-            done = Outcome(queue.shutdown())
-            self.net.run(1.0)
-            self.assertEqual(done.fired, 1)
+            queue = self.makeQueue()
+            attached = Outcome(queue.attachWorker(self.worker(whenLost="reconnect")))
+            self.net.run(60.0)
+            text = str(self.assertFailed(attached, VersionMismatch))
+            self.assertIn("not understood", text)
+            self.assertTrue(text.isprintable() and len(text) < 2000, text)
+            self.assertEqual((len(self.net.attempts), queue.workers()), (1, []))
             self.net.tcpServers.clear()
 
     def test_silent(self) -> None:
@@ -421,12 +421,11 @@ class OddServerTests(MemoryTestCase):
         value = plain.dumps
         outcomes = [
             record(records.RESULT, 77, value("of nothing")),
-            record(records.RECALLED, 0, NUMBER.pack(0)),
             record(records.ITEMS, 3, value([1])),
             record(records.STREAM_END, 3),
             record(records.STREAM, 78),
             record(records.CANCELLED, 79),
-            record(records.BEGUN, 1 << 60),
+            record(records.BEGUN, 0, numbersAs([1 << 60])),
         ]
         self.listen({b"capacity": b"5", b"limit": b"10000"}, [_box(commands.Outcome, b"".join(outcomes))])
         queue = self.client()
@@ -438,9 +437,33 @@ class OddServerTests(MemoryTestCase):
         self.net.run(0.1)
         self.assertEqual([call.value for call in calls], ["a", "b", "c"])
         self.assertEqual([call.fired for call in calls], [1, 1, 1])
-        there.write(_box(commands.Outcome, record(99, 1)))
-        self.net.run(0.1)
-        self.assertEqual(queue.workers(), [])
+
+    def test_F114_records(self) -> None:
+        """
+        Records that a node has no reason to send end the connection.
+        """
+        for odd in (
+            record(99, 1),
+            record(records.CALL, 5, b"x"),
+            record(records.TOOK, 1, bytes(8)),
+            record(records.UNREADY, 0, b"x"),
+            # What children without a reactor send.
+            record(frames.RESULT_PARTS, 1, b"x"),
+            record(frames.STACK_TEXT, 1, b"x"),
+            record(records.BEGUN, 0),
+            record(records.BEGUN, 0, b"123"),
+            record(records.RECALLED, 0, b""),
+            record(records.RECALLED, 0, NUMBER.pack(5)),
+            record(records.STREAM, 1) + record(records.ITEMS, 1, plain.dumps(list(range(99)))),
+        ):
+            self.net.connections.clear()
+            self.listen({b"capacity": b"5", b"limit": b"10000"}, [_box(commands.Outcome, odd)])
+            queue = self.client(whenLost="reconnect")
+            call = self.call(queue.options(idempotent=False), "echo", 1)
+            self.net.run(0.05)
+            self.assertTrue(all(end.isClosed for end in self.net.connections[0]), odd)
+            self.assertNotEqual(call.value, 1)
+            self.shutDownHere(queue)
 
     def test_S10_results(self) -> None:
         """

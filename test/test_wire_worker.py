@@ -585,7 +585,7 @@ class SizeTests(WireTestCase):
         self.assertEqual(len(await self.within(LIMIT, queue.call("tests.limited", 900))), 900)
         for size in (1000, 10_000):
             error = await self.errorOf(queue.call("echo", bytes(size)), ResultTooLarge)
-            self.assertIn("1000 are what the caller takes", str(error))
+            self.assertIn("1000 are the most that travel here", str(error))
         error = await self.errorOf(queue.call("fail", "x" * 5000), ValueError)
         self.assertIn("x" * 1000, str(error))
         self.assertEqual(await self.itemsOf(queue, "count", 5000), list(range(5000)))

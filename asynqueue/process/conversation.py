@@ -5,7 +5,7 @@ What is between a worker and one child: the calls that it has been sent, and wha
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -21,10 +21,10 @@ from asynqueue.iteration.deferator import Deferator
 from asynqueue.process import frames
 from asynqueue.process.childprocess import ChildProcess, Death, Life
 from asynqueue.process.encoding import Encoder, ResultDecoder
-from asynqueue.process.frames import CALL, COUNT, HEADER, NUMBER, RESULT, SECONDS, record
+from asynqueue.process.frames import CALL, COUNT, HEADER, RESULT, SECONDS, record
 from asynqueue.process.parts import Parts
 from asynqueue.process.source import ChildSource
-from asynqueue.protocol.records import AGAIN
+from asynqueue.protocol.records import AGAIN, numbersIn
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
@@ -524,17 +524,12 @@ class Conversation:
             self.child.tookParts()
         elif kind == frames.RECALLED:
             self._isRecalling = False
-            upTo = NUMBER.unpack(body)[0]
-            given = [each for each in self.held if number < each <= upTo]
-            for each in [each for each in self._updates if number < each <= upTo]:
+            upTo, *others = numbersIn(body)
+            given = [each for each in self.held if number < each <= upTo or each in others]
+            for each in [each for each in self._updates if number < each <= upTo or each in others]:
                 self._sendUpdate(self._updates.pop(each))
-            for each in given:
-                self._lasting.pop(each, None)
-                task = self.held.pop(each, None)
-                if task is not None:
-                    self.accepted -= 1
-                    self._sent.pop(each, None)
-                    task.returned()
+            for task in self._takeBack(given):
+                task.returned()
         elif kind == frames.TOOK:
             self._took[number] = SECONDS.unpack(body)[0]
         elif kind == frames.STACK_TEXT:
@@ -546,6 +541,20 @@ class Conversation:
             self._inbox.clear()
             self.child.broke(f"a record of kind {kind}")
         return 0
+
+    def _takeBack(self, numbers: Iterable[int]) -> list[Task]:
+        """
+        Take tasks back that the child has never begun with.
+        """
+        tasks = []
+        for number in numbers:
+            self._lasting.pop(number, None)
+            task = self.held.pop(number, None)
+            if task is not None:
+                self.accepted -= 1
+                self._sent.pop(number, None)
+                tasks.append(task)
+        return tasks
 
     def _begin(self, number: int) -> int:
         """
@@ -620,6 +629,6 @@ def _lossText(death: Death) -> str:
 
 
 def _undecodable(error: BaseException) -> ResultDecodeError:
-    wrapped = ResultDecodeError(f"the result could not be unpickled: {said(error)}")
+    wrapped = ResultDecodeError(f"the result could not be decoded: {said(error)}")
     wrapped.__cause__ = error
     return wrapped

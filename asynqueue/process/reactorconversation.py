@@ -31,6 +31,7 @@ from asynqueue.process.conversation import Conversation
 from asynqueue.process.pipetransport import PipeTransport
 from asynqueue.protocol import records
 from asynqueue.protocol.caller import Caller, CallerEnd
+from asynqueue.protocol.records import numbersIn
 from asynqueue.protocol.runner import MOST
 
 if TYPE_CHECKING:
@@ -189,7 +190,6 @@ class ReactorConversation(Conversation):
         @param args: Those of L{Conversation}.
         """
         super().__init__(child, *args)
-        self._begunTo = 0
         self._underWay: set[int] = set()
         self._cancelled: set[int] = set()
         self._graces: dict[int, Deadline] = {}
@@ -203,9 +203,6 @@ class ReactorConversation(Conversation):
         number = len(self._underWay)
         return number if number >= MOST else number + window
 
-    def _begun(self) -> int:
-        return max(self._begunTo, self.child.begun)
-
     def isRunning(self) -> bool:
         """
         Tell whether a call, an update or a stream goes on in the child.
@@ -216,20 +213,19 @@ class ReactorConversation(Conversation):
         """
         Tell whether the child has begun with a call.
         """
-        return number <= self._begun()
+        return number <= self.child.begun or number in self._underWay
 
     def begun(self) -> list[Task]:
         """
         Return the tasks that the child has begun with, and that have no outcome.
         """
-        begun = self._begun()
-        return [task for number, task in self.held.items() if number <= begun]
+        return [task for number, task in self.held.items() if self.hasBegun(number)]
 
     def recall(self) -> bool:
         """
         Ask the child to give back what it has not begun with.
         """
-        if not self.held or next(reversed(self.held)) <= self._begun():
+        if all(map(self.hasBegun, self.held)):
             return False
         self._recall()
         return True
@@ -249,7 +245,7 @@ class ReactorConversation(Conversation):
         self._doomed[number] = error
         if number not in self._cancelled:
             self.interrupt(number, records.UNWANTED)
-        elif number <= self._begun():
+        elif self.hasBegun(number):
             super().kill(number, error)
             return
         # The child would be ended in vain for a call that it has not come to.
@@ -319,9 +315,8 @@ class ReactorConversation(Conversation):
     def _take(self, kind: int, flags: int, number: int, body: bytes) -> int:
         # Hot path, watched by `bench --only processes`.
         if kind == records.BEGUN:
-            self._begunTo = max(self._begunTo, number)
             before = len(self._underWay)
-            self._underWay = {each for each in self.held if each <= self._begunTo}
+            self._underWay.update(each for each in numbersIn(body) if each in self.held)
             if len(self._underWay) > before:
                 self.onBegun()
             return 0
@@ -336,12 +331,14 @@ class ReactorConversation(Conversation):
         finished = super()._take(kind, flags, number, body)
         if kind == records.RECALLED:
             self._cancelled.intersection_update(self.held)
+            self._underWay.intersection_update(self.held)
         return finished
 
     def _ended(self, number: int, outcome: tuple[str, Any], kind: int) -> int:
         task = self.held.pop(number, None)
         if task is None:
             return 0
+        self._lasting.pop(number, None)
         self.finished += 1
         if kind == records.STREAM:
             # Nobody is going to read it.

@@ -115,14 +115,17 @@ class ChildSource:
             self._end = Batch([], isLast=True, error=self._conversation.decoder.failure(body) if body else None)
         else:
             try:
-                items = (loads or self._conversation.decoder.value)(body)
+                items = _checkedItems((loads or self._conversation.decoder.value)(body))
             except BaseException as error:  # decoding runs anybody's code
-                wrong = ResultDecodeError(f"an item could not be unpickled: {said(error)}")
+                wrong = ResultDecodeError(f"an item could not be decoded: {said(error)}")
                 self._end = Batch([], error=Failure(wrong))
                 self._isClosed = True
                 self._conversation.closeStream(self._number)
             else:
                 self._credit -= len(items)
+                if self._credit < 0:
+                    self._conversation.child.broke(f"{-self._credit} items of a stream that nobody had asked for")
+                    return
                 self.delivered += len(items)
                 self._items.extend(items)
         self._give()
@@ -150,3 +153,9 @@ class ChildSource:
             self._isClosed = True
             self._pulled = None
             self._conversation.closeStream(self._number)
+
+
+def _checkedItems(items: Any) -> list[Any]:
+    if type(items) is not list:
+        raise TypeError(f"items come as a list, not as {type(items).__name__}")
+    return items

@@ -68,6 +68,18 @@ class Caller:
         """
         self._lane.post(data)
 
+    def cutOff(self, end: int) -> None:
+        """
+        Forget what was posted after so many bytes, none of which have been sent.
+        """
+        self._lane.cutOff(end)
+
+    def hold(self, isHeld: bool) -> None:
+        """
+        Send no calls for now, or go on: the connection has more to send than it can.
+        """
+        self._lane.hold(isHeld)
+
     def cancel(self, number: int, reason: int) -> None:
         """
         Have a call cancelled, for one of the reasons of L{asynqueue.protocol.records}.

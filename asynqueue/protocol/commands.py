@@ -1,11 +1,12 @@
 """
 The commands of AMP that the two ends of a connection send each other.
 
-Version 1. To the runner: L{Run}, L{Cancel}, L{Recall}, L{Pull} and L{Close}; from it: L{Ready}, L{Outcome} and, between
-machines, L{GoAway}; either way: L{Credit}. None of them is answered: what comes of a call is pushed, many outcomes in a
-box, when it is there, and a box that is not understood ends the connection.
+Version 1. To the runner: L{Run}, L{Cancel}, L{Recall}, L{Pull} and L{Close}; from it: L{Ready} and L{Outcome}; either
+way: L{Credit}. None of them is answered: what comes of a call is pushed, many outcomes in a box, when it is there, and
+a box that is not understood ends the connection.
 
-Between machines, L{Hello} comes first, and L{Ping} either way at any time after it. These two are answered.
+Between machines, L{Hello} comes first, L{Ping} either way at any time after it, and L{GoAway} from the runner. These
+are answered.
 """
 
 from __future__ import annotations
@@ -191,9 +192,10 @@ class Ping(amp.Command):
     commandName = b"ping"
 
 
-class GoAway(Pushed):
+class GoAway(amp.Command):
     """
-    Send no more calls: the runner ends when those that it has begun with are done. It gives back the others.
+    Send no more calls: the runner ends when those that it has begun with are done. It gives back the others, also those
+    that come before the answer.
     """
 
     commandName = b"go-away"

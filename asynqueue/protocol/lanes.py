@@ -5,7 +5,8 @@ bears.
 A lane is a stream of bytes. It goes in boxes of at most L{BOX} bytes, each in pieces that fit into a value of AMP. A
 record may begin in one box and end in a later one; many small ones share one. Not more than a window of bytes is
 under way without credit, so that boxes of other kinds, such as one that cancels a call, never wait behind more. Credit
-is given for many boxes at once: no box waits for an answer.
+is given for many boxes at once: no box waits for an answer. Whoever sends more than there is credit for breaks the
+protocol.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ class Outgoing:
     """
     Cuts what is to be sent into boxes, as far as there is credit.
 
-    @ivar pending: How many bytes wait for credit.
+    @ivar pending: How many bytes wait for credit, or for the connection to take more.
     @ivar sent: How many bytes have been sent.
     """
 
-    __slots__ = ("_parts", "_room", "_send", "_sending", "pending", "sent")
+    __slots__ = ("_isHeld", "_parts", "_room", "_send", "_sending", "pending", "sent")
 
     def __init__(self, send: Callable[[list[Piece]], object]) -> None:
         """
@@ -46,6 +47,7 @@ class Outgoing:
         self._room = WINDOW
         self._parts: deque[Piece] = deque()
         self._sending = False
+        self._isHeld = False
         self.pending = 0
         self.sent = 0
 
@@ -55,7 +57,7 @@ class Outgoing:
         """
         # Hot path, watched by `bench --only processes`.
         size = len(data)
-        if size <= PIECE and not self._parts and self._room > 0:
+        if size <= PIECE and not self._parts and self._room > 0 and not self._isHeld:
             self._room -= size
             self.sent += size
             self._send([data])
@@ -64,6 +66,19 @@ class Outgoing:
         self.pending += size
         self._pump()
 
+    def cutOff(self, end: int) -> None:
+        """
+        Forget what was posted after so many bytes, none of which have been sent.
+        """
+        surplus = self.sent + self.pending - end
+        self.pending -= surplus
+        parts = self._parts
+        while surplus > 0:
+            last = parts.pop()
+            if len(last) > surplus:
+                parts.append(memoryview(last)[:-surplus])
+            surplus -= len(last)
+
     def credited(self, size: int) -> None:
         """
         Take note that the other end has taken so many bytes.
@@ -71,12 +86,20 @@ class Outgoing:
         self._room = min(self._room + max(size, 0), WINDOW)
         self._pump()
 
+    def hold(self, isHeld: bool) -> None:
+        """
+        Send nothing, or go on, whatever credit there is: the connection has more to send than it can.
+        """
+        self._isHeld = isHeld
+        if not isHeld:
+            self._pump()
+
     def _pump(self) -> None:
         if self._sending:
             return
         self._sending = True
         try:
-            while self._parts and self._room > 0:
+            while self._parts and self._room > 0 and not self._isHeld:
                 pieces = self._cut()
                 size = sum(map(len, pieces))
                 self._room -= size
@@ -127,7 +150,7 @@ class Incoming:
     Counts what has come, and tells when credit is due for it.
     """
 
-    __slots__ = ("_grant", "_taken")
+    __slots__ = ("_grant", "_taken", "_underWay")
 
     def __init__(self, grant: Callable[[int], object]) -> None:
         """
@@ -135,6 +158,18 @@ class Incoming:
         """
         self._grant = grant
         self._taken = 0
+        self._underWay = 0
+
+    def came(self, size: int) -> None:
+        """
+        Take note that so many bytes have come. Who takes them at once need not.
+
+        @raise ValueError: There was no credit for them.
+        """
+        # Hot path, watched by `bench --only processes`. Credit for one byte is enough to send a box.
+        self._underWay += size
+        if self._underWay > WINDOW + BOX:
+            raise ValueError(f"{self._underWay} bytes on a lane, where there was credit for {WINDOW}")
 
     def took(self, size: int) -> None:
         """
@@ -143,4 +178,5 @@ class Incoming:
         self._taken += size
         if self._taken >= GRANT:
             taken, self._taken = self._taken, 0
+            self._underWay -= taken
             self._grant(taken)

@@ -13,6 +13,7 @@ This module imports neither Twisted nor anything else that a child process does 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from struct import Struct
 
 # From the caller
@@ -30,7 +31,8 @@ RESULT = 34
 NOTHING = 35
 #: The call has failed: what is told of an exception.
 ERROR = 36
-#: Calls have been given back: those after the number, up to the one of the body, a C{NUMBER}.
+#: Calls have been given back: those after the number, up to the one of the body, a C{NUMBER}; and those whose numbers
+#: follow it.
 RECALLED = 37
 #: The call has returned an iterator, whose items are a stream of that number.
 STREAM = 38
@@ -40,7 +42,7 @@ ITEMS = 39
 STREAM_END = 40
 #: How long the call took whose outcome follows: a C{SECONDS}.
 TOOK = 42
-#: The calls up to the number have been begun with, and some of them go on.
+#: Calls have been begun with, and go on: those whose numbers the body consists of.
 BEGUN = 43
 #: The call has been cancelled, or has never been begun with for that reason.
 CANCELLED = 44
@@ -68,6 +70,24 @@ COUNT = Struct("<I")
 SECONDS = Struct("<d")
 
 _pack = HEADER.pack
+
+
+def numbersAs(numbers: Iterable[int]) -> bytes:
+    """
+    Return numbers as they stand in a body.
+    """
+    return b"".join(map(NUMBER.pack, numbers))
+
+
+def numbersIn(body: bytes) -> list[int]:
+    """
+    Return the numbers that a body consists of.
+
+    @raise ValueError: It does not.
+    """
+    if len(body) % NUMBER.size:
+        raise ValueError(f"{len(body)} bytes, where there should be numbers of {NUMBER.size} each")
+    return [number for (number,) in NUMBER.iter_unpack(body)]
 
 
 def record(kind: int, number: int, body: bytes = b"", flags: int = 0) -> bytes:

@@ -20,12 +20,12 @@ from twisted.python.failure import Failure
 
 from asynqueue.currentcall import current
 from asynqueue.deferreds.cancelling import cancelQuietly
-from asynqueue.errors import SoftTimeLimitExceeded
+from asynqueue.errors import QueueFull, SoftTimeLimitExceeded, TimeoutError
 from asynqueue.failures import exceptionOf
 from asynqueue.iteration.recognition import isIterator
 from asynqueue.protocol import commands, records
 from asynqueue.protocol.lanes import Incoming, Outgoing
-from asynqueue.protocol.records import NUMBER, SECONDS, Splitter, record
+from asynqueue.protocol.records import SECONDS, Splitter, numbersAs, record
 from asynqueue.protocol.runnerstream import RunnerStream
 
 if TYPE_CHECKING:
@@ -40,6 +40,15 @@ MOST = 64
 
 #: How many bytes of calls may wait to be begun with until no more is let in. One call may always come.
 WAITING = 64 << 20
+
+#: How many bytes may wait to be taken by the caller until no more calls are begun with, and no more items made.
+UNTAKEN = 4 << 20
+
+#: How often it is looked within a stream's time whether its time is over.
+LOOKS = 10
+
+#: How many calls that have not come may be cancelled.
+UNWANTED = 1 << 16
 
 #: How long, in seconds, calls may be begun with before outcomes are sent and the reactor gets a turn for other things.
 TURN = 0.002
@@ -56,6 +65,9 @@ class Call:
     __slots__ = ("ID", "args", "attempt", "cancelled", "context", "func", "kw")
 
     series = None
+
+    #: Whether somebody else has been asked to run it, who may not have started with it.
+    isWaiting = False
 
     def __init__(
         self, func: Callable[..., Any], args: Sequence[Any], kw: dict[str, Any], ID: int = 0, attempt: int = 1
@@ -189,6 +201,8 @@ class Runner:
         onBegin: Callable[[int], object] = id,
         onEnter: Callable[[int], object] = id,
         boundsResults: bool = True,
+        streams: int | None = None,
+        patience: float | None = None,
     ) -> None:
         """
         @param send: Sends a command of L{asynqueue.protocol.commands}, which comes first, with its arguments.
@@ -198,6 +212,8 @@ class Runner:
         @param isTimed: Whether the seconds that each call takes are sent, too.
         @param onBegin: Called with the number of each call before it is begun with.
         @param onEnter: Called with it when it has been decoded, before its function is called.
+        @param streams: How many streams there may be at once.
+        @param patience: After so many seconds, about, in which nobody asks for items, a stream is ended.
         """
         self._send = send
         self._encoding = encoding
@@ -210,20 +226,29 @@ class Runner:
         self._lane = Outgoing(lambda pieces: send(commands.Outcome, records=pieces))
         self._incoming = Incoming(lambda size: send(commands.Credit, size=size))
         self._splitter = Splitter(limit)
+        self._mostStreams = streams
+        self._patience = patience
         self._calls: deque[tuple[int, int, bytes]] = deque()
+        self._last = 0
         self._waiting = 0
         self._taken = 0
         self._running: dict[int, Running] = {}
         self._streams: dict[int, RunnerStream] = {}
+        # Those that have no first item yet are among them.
+        self._iterators: set[int] = set()
         self._unwanted: set[int] = set()
         self._recalledTo = 0
         self._begun = 0
-        self._toldBegun = 0
+        # Those that go on, and of which the caller does not know that they do.
+        self._untold: list[int] = []
+        self._isLeaving = False
+        self._isBroken = False
         self._outbox: list[bytes] = []
         self._isWorking = False
         self._isStopped = False
         self._turn: IDelayedCall | None = None
         self._flushing: IDelayedCall | None = None
+        self._watching: IDelayedCall | None = None
 
     def ready(self) -> None:
         """
@@ -243,16 +268,29 @@ class Runner:
         """
         Take what has come over the lane of calls.
 
-        @raise ValueError: A call is longer than it may be.
+        @raise ValueError: A call is longer than it may be, or has a number that is not greater than those before it; or
+            there was no credit for so much.
         """
         # Hot path, watched by `bench --only processes`.
+        if self._isBroken:
+            return
+        self._isBroken = True
         for piece in pieces:
+            self._incoming.came(len(piece))
             for kind, flags, number, body in self._splitter.feed(piece):
-                if kind == records.CALL and number > self._recalledTo:
+                if kind != records.CALL:
+                    raise ValueError(f"a record of kind {kind}, which is none of a call")
+                if number <= self._last:
+                    raise ValueError(f"the call {number} after the call {self._last}")
+                self._last = number
+                if number > self._recalledTo:
                     self._calls.append((number, flags, body))
                     self._waiting += len(body)
             self._taken += len(piece)
+        self._isBroken = False
         self._credit()
+        if self._isLeaving:
+            self.giveBack()
         self._work()
 
     def _credit(self) -> None:
@@ -276,10 +314,36 @@ class Runner:
         Take note of how much the caller has taken.
         """
         self._lane.credited(size)
+        self._goOnSending()
+
+    def hold(self, isHeld: bool) -> None:
+        """
+        Send nothing for now, or go on: the connection has more to send than it can.
+        """
+        self._lane.hold(isHeld)
+        if not isHeld:
+            self._goOnSending()
+
+    def _goOnSending(self) -> None:
+        # Hot path, watched by `bench --only processes`.
+        if not self.isFull:
+            self._workLater()
+            for stream in tuple(self._streams.values()):
+                stream.goOn()
+
+    @property
+    def isFull(self) -> bool:
+        """
+        Whether so much waits to be taken by the caller that there should not be more.
+        """
+        # Hot path, watched by `bench --only processes`.
+        return self._lane.pending > UNTAKEN
 
     def cancel(self, number: int, reason: int) -> None:
         """
         Cancel what a call waits for, or never begin with it.
+
+        @raise ValueError: Very many calls are cancelled that have not come.
         """
         running = self._running.get(number)
         if running is not None:
@@ -292,10 +356,12 @@ class Runner:
             self._tell(records.CANCELLED, number)
         elif number > max(self._begun, self._recalledTo):
             self._unwanted.add(number)
+            if len(self._unwanted) > UNWANTED:
+                raise ValueError(f"more than {UNWANTED} calls cancelled that have not come")
 
     def recall(self, number: int) -> None:
         """
-        Give back the calls up to a number that have not been begun with.
+        Give back the calls up to a number that have not been begun with, also if they come later.
         """
         if number > self._begun:
             self._recalledTo = max(self._recalledTo, number)
@@ -304,7 +370,10 @@ class Runner:
             self._calls.clear()
             self._calls.extend(kept)
             self._unwanted = {each for each in self._unwanted if each > number}
-        self._tell(records.RECALLED, self._begun, NUMBER.pack(number))
+        given = [each for each, running in self._running.items() if each <= number and running.call.isWaiting]
+        for each in given:
+            self._running.pop(each).cancel(records.UNWANTED)
+        self._tell(records.RECALLED, self._begun, numbersAs([number, *given]))
 
     def pull(self, number: int, count: int) -> None:
         """
@@ -336,7 +405,7 @@ class Runner:
         running = self._running
         until = monotonic() + TURN
         try:
-            while calls and len(running) < self._most():
+            while calls and len(running) < self._most() and not self.isFull:
                 number, flags, body = calls.popleft()
                 self._waiting -= len(body)
                 self._begin(number, flags, body)
@@ -354,12 +423,19 @@ class Runner:
         """
         self._workLater()
 
+    def leave(self) -> None:
+        """
+        Begin with no more calls, and give back those that have not been begun with, now and when more come.
+        """
+        self._isLeaving = True
+        self.giveBack()
+
     def giveBack(self) -> None:
         """
         Give back all calls that have not been begun with.
         """
-        if self._calls:
-            self.recall(self._calls[-1][0])
+        if self._calls or self._running:
+            self.recall(self._last)
 
     @property
     def running(self) -> int:
@@ -374,6 +450,13 @@ class Runner:
         Whether there is neither a call nor a stream.
         """
         return not (self._calls or self._running or self._streams)
+
+    @property
+    def clock(self) -> IReactorTime:
+        """
+        The clock.
+        """
+        return self._clock
 
     @property
     def size(self) -> int:
@@ -416,6 +499,7 @@ class Runner:
         # An isinstance(…, Deferred) takes several times as long, since the class is an abstract base class.
         if Deferred in type(result).__mro__ or (isIterator(result) and not flags & records.RAW):
             running = self._running[number] = Running(call, flags, began)
+            self._untold.append(number)
             if Deferred in type(result).__mro__:
                 running.waitFor(result).addBoth(self._arrived, number, running)
             else:
@@ -427,11 +511,25 @@ class Runner:
         """
         Take what a Deferred has fired with.
         """
+        if self._running.get(number) is not running:
+            # It has been given back.
+            return
         if isIterator(result) and not running.flags & records.RAW:
+            if self._mostStreams is not None and len(self._iterators) >= self._mostStreams:
+                # It is closed when nothing refers to it.
+                result = Failure(QueueFull(f"there are {self._mostStreams} streams, which are the most"))
+                self._ended(result, number, running)
+                return
             # Until its first item is there, it can be cancelled, and lost, like any other call.
-            stream = RunnerStream(self, number, result, running.context, self._clock)
+            self._iterators.add(number)
+            stream = RunnerStream(self, number, result, running.context)
             running.waitForFirst(stream).addBoth(self._arrived, number, running)
             return
+        if type(result) is not RunnerStream:
+            self._iterators.discard(number)
+        self._ended(result, number, running)
+
+    def _ended(self, result: Any, number: int, running: Running) -> None:
         del self._running[number]
         if running.isLate and isinstance(result, Failure) and result.check(CancelledError):
             result = Failure(SoftTimeLimitExceeded("the call takes longer than its soft time limit"))
@@ -454,6 +552,7 @@ class Runner:
             self._streams[number] = result
             self._tell(records.STREAM, number)
             result.begin()
+            self._watch()
         else:
             try:
                 self._tell(records.RESULT, number, self._bounded(self._encoding.result(call, result)))
@@ -489,7 +588,23 @@ class Runner:
         Tell that a stream is at its end.
         """
         self._streams.pop(number, None)
+        self._iterators.discard(number)
         self._tell(records.STREAM_END, number, b"" if error is None else self._encoding.error(error, where))
+
+    def _watch(self) -> None:
+        """
+        Look from time to time whether there are streams that nobody reads.
+        """
+        if self._patience is not None and self._watching is None and self._streams and not self._isStopped:
+            self._watching = self._clock.callLater(self._patience / LOOKS, self._look, self._patience)
+
+    def _look(self, patience: float) -> None:
+        self._watching = None
+        before = self._clock.seconds() - patience
+        for stream in tuple(self._streams.values()):
+            if stream.waitsSince is not None and stream.waitsSince <= before:
+                stream.giveUp(TimeoutError(f"nobody has asked for items for {patience:g} s"))
+        self._watch()
 
     # To the caller
 
@@ -512,12 +627,24 @@ class Runner:
         outbox = self._outbox
         if self._isStopped:
             outbox.clear()
-        elif self._running and (latest := next(reversed(self._running))) > self._toldBegun:
-            outbox.append(record(records.BEGUN, latest))
-            self._toldBegun = latest
+        elif self._untold:
+            self._tellBegun(outbox)
         if outbox:
             self._outbox = []
             self._lane.post(outbox[0] if len(outbox) == 1 else b"".join(outbox))
+
+    def _tellBegun(self, outbox: list[bytes]) -> None:
+        # Hot path, watched by `bench --only processes`.
+        running = self._running
+        begun: list[int] = []
+        waiting: list[int] = []
+        for number in self._untold:
+            each = running.get(number)
+            if each is not None:
+                (waiting if each.call.isWaiting else begun).append(number)
+        self._untold = waiting
+        if begun:
+            outbox.append(record(records.BEGUN, 0, numbersAs(begun)))
 
     def stop(self) -> None:
         """
@@ -525,10 +652,10 @@ class Runner:
         """
         self._isStopped = True
         self._calls.clear()
-        for timer in (self._turn, self._flushing):
+        for timer in (self._turn, self._flushing, self._watching):
             if timer is not None and timer.active():
                 timer.cancel()
-        self._turn = self._flushing = None
+        self._turn = self._flushing = self._watching = None
         for number in tuple(self._running):
             self.cancel(number, records.UNWANTED)
         for stream in tuple(self._streams.values()):

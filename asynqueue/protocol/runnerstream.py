@@ -27,11 +27,26 @@ MOST = 1024
 #: How much memory, in bytes, they may take together, as far as C{sys.getsizeof} knows.
 MEMORY = 1 << 20
 
+#: For how many items a reader may give credit.
+CREDIT = 1 << 20
+
 
 class Sender(Protocol):
     """
     The runner, as its streams know it.
     """
+
+    @property
+    def clock(self) -> IReactorTime:
+        """
+        The clock.
+        """
+
+    @property
+    def isFull(self) -> bool:
+        """
+        Whether so much waits to be sent that there should not be more.
+        """
 
     def encodeItems(self, items: list[Any]) -> bytes:
         """
@@ -135,13 +150,18 @@ class RunnerStream:
                    |                           |                                ^
                    +--- withdraw: the call has no stream                        |
                                                +-- close --> CLOSING --closed --+
+
+    @ivar waitsSince: When somebody asked for items last, if all of those have been sent.
     """
 
-    def __init__(self, sender: Sender, number: int, iterator: Any, context: Context, clock: IReactorTime) -> None:
+    def __init__(self, sender: Sender, number: int, iterator: Any, context: Context) -> None:
         """
         @param number: That of the call, and of the stream.
         @param context: Where the iterator is stepped.
         """
+        clock = sender.clock
+        self._clock = clock
+        self.waitsSince: float | None = None
         self._sender = sender
         self._number = number
         self._awaited: Awaited | None = None
@@ -211,6 +231,7 @@ class RunnerStream:
         """
         Send the first item, for which no credit is needed, and the end if there is none.
         """
+        self.waitsSince = self._clock.seconds()
         batch, self._first = self._first, None
         if batch is not None:
             self._took(batch)
@@ -219,9 +240,28 @@ class RunnerStream:
     def pull(self, count: int) -> None:
         """
         Send so many items more, when they are there.
+
+        @raise ValueError: They are very many.
         """
+        # Hot path, watched by `bench --only streams`.
         self._credit += max(count, 0)
+        if self._credit > CREDIT:
+            raise ValueError(f"credit for {self._credit} items of a stream, where {CREDIT} are the most")
+        self.waitsSince = None
         self._pump()
+
+    def goOn(self) -> None:
+        """
+        Send what there is credit for: there is room for it.
+        """
+        self._pump()
+
+    def giveUp(self, error: Exception) -> None:
+        """
+        Close the iterator, and tell that the stream has ended with an error.
+        """
+        if not self._isClosing and not self._isEnded:
+            self._shut(lambda: self._end(error))
 
     def _pump(self) -> None:
         # Hot path, watched by `bench --only streams`.
@@ -229,7 +269,11 @@ class RunnerStream:
             return
         self._isPumping = True
         try:
-            while self._credit > 0 and not (self._isPulling or self._isClosing or self._isEnded):
+            while (
+                self._credit > 0
+                and not (self._isPulling or self._isClosing or self._isEnded)
+                and not self._sender.isFull
+            ):
                 batch = self._source.pull(min(self._credit, MOST))
                 if isinstance(batch, Batch):
                     self._took(batch)
@@ -257,6 +301,8 @@ class RunnerStream:
 
     def _took(self, batch: Batch) -> None:
         self._credit -= len(batch.items)
+        if self._credit <= 0:
+            self.waitsSince = self._clock.seconds()
         self._items += batch.items
         self._memory -= sum(getsizeof(item, 0) for item in batch.items)
         if batch.isLast:

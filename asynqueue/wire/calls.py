@@ -25,7 +25,7 @@ from asynqueue.errors import EncodeError, NotAuthorized, PayloadTooLarge, Result
 from asynqueue.options import checkedTimeout
 from asynqueue.process.encoding import encodeError
 from asynqueue.protocol.plain import NotPlain
-from asynqueue.protocol.records import AGAIN
+from asynqueue.protocol.records import AGAIN, HEADER
 from asynqueue.protocol.runner import Call
 from asynqueue.wire.peers import Peer, decode
 from asynqueue.wire.registry import ANY_NAME, Exposed, Registry
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from twisted.python.failure import Failure
 
+    from asynqueue.calls import CallDeferred
     from asynqueue.options import CallOptions
     from asynqueue.tasks import Task
 
@@ -104,6 +105,8 @@ def laneOf(series: Hashable) -> int:
 class WireEncoder:
     """
     Makes bytes of calls.
+
+    @ivar size: How long, in bytes, the record of the last one is.
     """
 
     def __init__(self, peer: Peer, limit: int, inThread: bool = False) -> None:
@@ -115,6 +118,7 @@ class WireEncoder:
         self._peer = peer
         self._limit = limit
         self._inThread = inThread
+        self.size = 0
         self._token = uuid4().hex
         self._updates = count(1)
 
@@ -164,6 +168,7 @@ class WireEncoder:
         except BaseException as error:  # pickling runs anybody's code, even a SystemExit of which ends the call only
             raise self._error(task, error) from error
         size = len(start) + len(rest)
+        self.size = HEADER.size + size
         if size > self._limit:
             raise PayloadTooLarge(
                 f"the call takes {size} bytes, and {self._limit} are the most that travel to {self._peer.identity.name}"
@@ -215,10 +220,11 @@ class NodeCall(Call):
 
     @ivar exposed: What it is of, or C{None} if the function itself has come.
     @ivar wanted: How it is to be run.
+    @ivar entry: Its entry on a queue of the node, if it is on one.
     @ivar isAgain: Whether it is an update that has been run before, over another connection.
     """
 
-    __slots__ = ("_run", "exposed", "isAgain", "wanted")
+    __slots__ = ("_run", "entry", "exposed", "isAgain", "wanted")
 
     def __init__(
         self,
@@ -236,6 +242,7 @@ class NodeCall(Call):
         super().__init__(func, args, kw, wanted.ID, wanted.attempt)
         self.exposed = exposed
         self.wanted = wanted
+        self.entry: CallDeferred[Any] | None = None
         self.isAgain = isAgain
         self._run = run
 
@@ -246,6 +253,15 @@ class NodeCall(Call):
         """
         # Hot path, watched by `bench --only wire`.
         return self.exposed is not None and self.exposed.isMethod
+
+    @property
+    def isWaiting(self) -> bool:  # type: ignore[override]
+        """
+        Whether no worker of the node has been given it.
+        """
+        # Hot path, watched by `bench --only wire`.
+        entry = self.entry
+        return entry is not None and entry.lane is not None and not entry.called
 
     def begin(self) -> Any:
         """
@@ -321,7 +337,7 @@ class NodeEncoding:
         # Hot path, watched by `bench --only wire`.
         body = self._peer.serializer.dumps(value)
         if len(body) > self._limit:
-            raise ResultTooLarge(f"it takes {len(body)} bytes, and {self._limit} are what the caller takes")
+            raise ResultTooLarge(f"it takes {len(body)} bytes, and {self._limit} are the most that travel here")
         exposed = call.exposed if isinstance(call, NodeCall) else None
         if exposed is not None and exposed.maxResult is not None and len(body) > exposed.maxResult:
             raise ResultTooLarge(
@@ -335,7 +351,7 @@ class NodeEncoding:
         """
         body = self._peer.serializer.dumps(items)
         if len(body) > self._limit:
-            raise ResultTooLarge(f"it takes {len(body)} bytes, and {self._limit} are what the caller takes")
+            raise ResultTooLarge(f"it takes {len(body)} bytes, and {self._limit} are the most that travel here")
         return body
 
     def error(self, error: BaseException, where: str) -> bytes:

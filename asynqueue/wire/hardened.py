@@ -10,10 +10,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols import amp
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from asynqueue.protocol.boxes import BoxReader, written
 from asynqueue.protocol.commands import namedPieces, piecesIn
@@ -33,11 +35,17 @@ BOX_TIME = 30.0
 #: Unless at least so many bytes of it come in a second: the line may be no faster.
 SLOWEST = 256
 
+#: How many questions may be answered to a peer that does not read what it is sent, and how long, in bytes, the tag of
+#: a question may be.
+UNREAD = 100
+TAG = 32
+
 #: How many pairs, and bytes, the box may have that says who somebody is.
 FIRST_PAIRS = 8
 FIRST_BOX = 4096
 
 
+@implementer(IPushProducer)
 class HardenedAMP(amp.AMP):
     """
     A protocol of AMP whose peer is bounded in what they can make it hold, and whose first box is L{FIRST_BOX} at most.
@@ -62,6 +70,8 @@ class HardenedAMP(amp.AMP):
         self._reader = BoxReader(FIRST_PAIRS, FIRST_BOX)
         self._takers: dict[bytes, Callable[[list[bytes]], object]] = {}
         self._arrival: IDelayedCall | None = None
+        self._isHeld = False
+        self._unread = 0
 
     def trust(self, command: type[amp.Command], taker: Callable[[list[bytes]], object]) -> None:
         """
@@ -80,6 +90,33 @@ class HardenedAMP(amp.AMP):
         """
         self.heard = self.clock.seconds()
         amp.BinaryBoxProtocol.makeConnection(self, transport)
+        if self.transport is not None:
+            self.transport.registerProducer(self, True)
+
+    def pauseProducing(self) -> None:
+        """
+        Send no calls and no outcomes for now: the peer does not take what there is.
+        """
+        self._isHeld = True
+        self.hold(True)
+
+    def resumeProducing(self) -> None:
+        """
+        Go on sending them.
+        """
+        self._isHeld = False
+        self._unread = 0
+        self.hold(False)
+
+    def stopProducing(self) -> None:
+        """
+        Do nothing: the connection is gone.
+        """
+
+    def hold(self, isHeld: bool) -> None:
+        """
+        Send nothing for now that can wait, or go on.
+        """
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
@@ -140,11 +177,21 @@ class HardenedAMP(amp.AMP):
         # Hot path, watched by `bench --only wire`.
         if self.why:
             return
+        if amp.ASK in box and not self._mayAsk(box[amp.ASK]):
+            return
         tag = box.get(amp.ANSWER, box.get(amp.ERROR))
         if tag is not None and tag not in self._outstandingRequests:
             self.abort("answered what it has not been asked")
             return
         amp.AMP.ampBoxReceived(self, box)
+
+    def _mayAsk(self, tag: bytes) -> bool:
+        self._unread += self._isHeld
+        if self._unread > UNREAD:
+            self.abort(f"asked {self._unread} questions without reading the answers")
+        elif len(tag) > TAG:
+            self.abort(f"sent a tag of {len(tag)} bytes")
+        return not self.why
 
     def dispatchCommand(self, box: Any) -> Deferred[Any]:
         """
@@ -199,9 +246,9 @@ class HardenedAMP(amp.AMP):
             pairs = [(amp.COMMAND, command.commandName), *namedPieces(b"records", pieces)]
             self.transport.write(written(pairs))
 
-    def ask(self, command: type[amp.Command], **arguments: Any) -> None:
+    def ask(self, command: type[amp.Command], answered: Callable[[], object] = int) -> None:
         """
-        Send a command whose answer is of no interest, if there is a connection.
+        Send a command, if there is a connection, of whose answer nothing is of interest but that it is there.
         """
         if self.transport is not None and not self.why:
-            self.callRemote(command, **arguments).addErrback(lambda failure: None)
+            self.callRemote(command).addCallbacks(lambda answer: answered(), lambda failure: None)

@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, connectionDone
+from twisted.protocols import amp
 from twisted.python.failure import Failure
 
-from asynqueue.errors import VersionMismatch, WorkerError
+from asynqueue.callinfo import printable, said
+from asynqueue.errors import NotAuthorized, VersionMismatch, WorkerError
 from asynqueue.process import frames
 from asynqueue.process.childprocess import Life
 from asynqueue.process.reactorconversation import ReactorConversation
-from asynqueue.protocol import commands
+from asynqueue.protocol import commands, records
 from asynqueue.protocol.caller import Caller, CallerEnd
+from asynqueue.protocol.records import HEADER, NUMBER
 from asynqueue.wire.hardened import HardenedAMP
 from asynqueue.wire.heartbeat import Heartbeat
 from asynqueue.wire.peers import Peer, authorizeRunner
@@ -34,6 +37,27 @@ if TYPE_CHECKING:
 
 #: How long, in seconds, a node may take to answer a hello.
 HELLO_TIME = 5.0
+
+#: How long, in characters, what a node says for a refusal may be.
+TEXT = 1024
+
+#: How many bytes of calls may not have gone out until no more calls are sent.
+PENDING = 1 << 18
+
+#: What comes from a node, of all records.
+KINDS = frozenset(
+    [
+        records.RESULT,
+        records.NOTHING,
+        records.ERROR,
+        records.RECALLED,
+        records.STREAM,
+        records.ITEMS,
+        records.STREAM_END,
+        records.BEGUN,
+        records.CANCELLED,
+    ]
+)
 
 
 @frozen
@@ -73,6 +97,7 @@ class Link(CallerEnd, HardenedAMP):
     @ivar onRecords: Called with each list of records that has come.
     @ivar onDeath: Called once with the L{Severance}.
     @ivar onLeaving: Called when the node says that it takes no more calls.
+    @ivar onRoom: Called when calls that were sent before have gone out, and others may be sent.
     @ivar onClosed: Called once when the connection is no more, after everything else.
     """
 
@@ -97,6 +122,7 @@ class Link(CallerEnd, HardenedAMP):
         self.onDeath: Callable[[Severance], object] = id
         self.onLeaving: Callable[[], object] = int
         self.onClosed: Callable[[], object] = int
+        self.onRoom: Callable[[], object] = int
         self._limit = limit
         self._heartbeat = Heartbeat(self)
 
@@ -115,14 +141,23 @@ class Link(CallerEnd, HardenedAMP):
         @raise NotAuthorized: One of the ends is not trusted with its part.
         @raise TimeoutError: The node does not answer.
         """
-        said: Deferred[dict[str, Any]] = self.callRemote(
+        answered: Deferred[dict[str, Any]] = self.callRemote(
             commands.Hello,
             oldest=commands.OLDEST,
             newest=commands.VERSION,
             node=f"{socket.gethostname()}:{os.getpid()}"[:64],
             limit=self._limit,
         )
-        answer = await said.addTimeout(HELLO_TIME, self.clock)
+        try:
+            answer = await answered.addTimeout(HELLO_TIME, self.clock)
+        except NotAuthorized as error:
+            # What the node says is its own.
+            raise NotAuthorized(f"the node says: {printable(str(error), TEXT)}") from None
+        except (amp.AmpError, KeyError, UnicodeError, ValueError) as error:
+            # It may be anybody, and may answer anything.
+            raise VersionMismatch(
+                f"the node answers in a way that is not understood here: {printable(said(error), TEXT)}"
+            ) from None
         if not commands.OLDEST <= answer["version"] <= commands.VERSION:
             raise VersionMismatch(
                 f"the node {answer['node']!r:.100} understands none of the versions {commands.OLDEST} to"
@@ -146,6 +181,31 @@ class Link(CallerEnd, HardenedAMP):
         self.life = Life.GONE
         self.onDeath(Severance(0, why))
         self.onClosed()
+
+    def hold(self, isHeld: bool) -> None:
+        """
+        Send no calls for now, or go on.
+        """
+        self.caller.hold(isHeld)
+        self._lookForRoom()
+
+    @commands.Credit.responder
+    def _credit(self, size: int) -> dict[str, Any]:
+        self.caller.credited(size)
+        self._lookForRoom()
+        return {}
+
+    def _lookForRoom(self) -> None:
+        if not self.isFull:
+            self.onRoom()
+
+    @property
+    def isFull(self) -> bool:
+        """
+        Whether there are calls that have not gone out, and no others should be sent.
+        """
+        # Hot path, watched by `bench --only wire`.
+        return self.caller.pending > PENDING
 
     @commands.Outcome.responder
     def _outcome(self, records: list[bytes]) -> dict[str, Any]:
@@ -211,6 +271,7 @@ class WireConversation(ReactorConversation):
     """
 
     child: Any
+    encoder: Any
 
     def __init__(self, child: Link, *args: Any) -> None:
         """
@@ -218,26 +279,27 @@ class WireConversation(ReactorConversation):
         """
         super().__init__(child, *args)  # type: ignore[arg-type]
         self._produced = 0
-        self._ends: deque[tuple[int, int]] = deque()
+        # The numbers of calls that may not have gone out as a whole, and after how many bytes each begins and ends.
+        self._ends: deque[tuple[int, int, int]] = deque()
         self._sentTo = 0
+        self._sentBefore = -1
 
     def accept(self, task: Task) -> None:
         """
         Send a call. If it cannot travel, that is its outcome.
         """
         # Hot path, watched by `bench --only wire`.
+        before = self.accepted
         super().accept(task)
-        if self.held:
-            self._ends.append((next(reversed(self.held)), self._produced))
+        if self.accepted > before:
+            start = self._produced
+            self._produced = end = start + self.encoder.size
+            self._ends.append((next(reversed(self.held)), start, end))
             self._lookWhatWasSent()
 
-    def post(self, data: bytes, isUrgent: bool) -> None:
-        """
-        Send records: now, or with others at the end of this turn.
-        """
-        # Hot path, watched by `bench --only wire`.
-        self._produced += len(data)
-        super().post(data, isUrgent)
+    def _sendUpdate(self, body: bytes) -> None:
+        super()._sendUpdate(body)
+        self._produced += HEADER.size + len(body)
 
     def _lookWhatWasSent(self) -> None:
         """
@@ -246,8 +308,56 @@ class WireConversation(ReactorConversation):
         # Hot path, watched by `bench --only wire`.
         sent = self.child.caller.sent
         ends = self._ends
-        while ends and ends[0][1] <= sent:
+        while ends and ends[0][2] <= sent:
             self._sentTo = ends.popleft()[0]
+
+    def takeUnsent(self) -> list[Task]:
+        """
+        Take back the tasks of which nothing has gone out.
+        """
+        self._post()
+        self._lookWhatWasSent()
+        sent = self.child.caller.sent
+        unsent = [each for each in self._ends if each[1] >= sent]
+        if not unsent:
+            return []
+        self._produced = unsent[0][1]
+        self.child.caller.cutOff(self._produced)
+        for _ in unsent:
+            self._ends.pop()
+        return self._takeBack(number for number, _, _ in unsent)
+
+    def recall(self) -> bool:
+        """
+        Ask the node to give back what it has not begun with of what it has; unless there is more on its way.
+        """
+        caller = self.child.caller
+        if caller.pending and caller.sent != self._sentBefore:
+            self._sentBefore = caller.sent
+            return False
+        return super().recall()
+
+    def _recall(self) -> None:
+        if not self._isRecalling and self._sentTo:
+            self._isRecalling = True
+            self.child.control(frames.RECALL, self._sentTo)
+
+    def _take(self, kind: int, flags: int, number: int, body: bytes) -> int:
+        # Hot path, watched by `bench --only wire`.
+        if kind not in KINDS:
+            self._broke(f"a record of kind {kind}")
+        elif (kind == records.RECALLED or kind == records.BEGUN) and (len(body) % NUMBER.size or not body):
+            self._broke("numbers that are none")
+        elif kind == records.RECALLED and not (self._isRecalling or self.child.isLeaving):
+            self._broke("back calls that it was not asked for")
+        else:
+            return super()._take(kind, flags, number, body)
+        return 0
+
+    def _broke(self, what: str) -> None:
+        # Nothing that it sends can be relied on.
+        self._inbox.clear()
+        self.child.broke(what)
 
     def _died(self, death: Any) -> None:
         self._lookWhatWasSent()
@@ -260,6 +370,8 @@ class WireConversation(ReactorConversation):
         # Hot path, watched by `bench --only wire`.
         if self.child.isLeaving:
             return 0
+        if self.child.isFull:
+            return len(self.held)
         places: int = self.child.places
         return max(places, len(self._underWay) + window)
 

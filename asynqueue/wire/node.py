@@ -79,12 +79,14 @@ class NodeSettings:
     @ivar serializer: How values travel to and from callers that have not the role C{code}.
     @ivar pickles: Whether callers that have it send pickles, and any function.
     @ivar limit: How long, in bytes, a call may be.
+    @ivar resultLimit: How long, in bytes, a result may be, whatever the caller would take.
     """
 
     name: str = field(factory=lambda: socket.gethostname()[:NAME])
     serializer: str = field(default="plain")
     pickles: bool = False
     limit: int = field(default=LIMIT)
+    resultLimit: int = field(default=LIMIT)
 
     @name.validator
     def _checkName(self, _attribute: Any, value: str) -> None:
@@ -100,9 +102,10 @@ class NodeSettings:
         serializerOf(value)
 
     @limit.validator
-    def _checkLimit(self, _attribute: Any, value: int) -> None:
-        if checkedCount(value, "limit") is None:
-            raise TypeError("limit must be a whole number, not None")
+    @resultLimit.validator
+    def _checkLimit(self, attribute: Any, value: int) -> None:
+        if checkedCount(value, attribute.name) is None:
+            raise TypeError(f"{attribute.name} must be a whole number, not None")
 
 
 class Node:
@@ -230,7 +233,9 @@ class Node:
 
     def _submit(self, queue: TaskQueue, call: NodeCall, series: str | None) -> Deferred[Any]:
         options = self._optionsOf(call)
-        return queue._submit(call.func, tuple(call.args), call.kw, series, call.wanted.niceness, options)
+        entry: Any = queue._submit(call.func, tuple(call.args), call.kw, series, call.wanted.niceness, options)
+        call.entry = entry
+        return entry  # type: ignore[no-any-return]
 
     def _optionsOf(self, call: NodeCall) -> CallOptions:
         exposed = call.exposed

@@ -58,6 +58,7 @@ class WireServer:
         keys: Keys | None = None,
         limits: Limits | None = None,
         limit: int = LIMIT,
+        resultLimit: int = LIMIT,
         grace: float = GRACE,
         reactor: Any = None,
         onRefused: Callable[[AuthError], None] | None = None,
@@ -78,6 +79,7 @@ class WireServer:
         @param keys: The keys of this side, if not those of the usual place.
         @param limits: How many connections there may be.
         @param limit: How long, in bytes, a call may be.
+        @param resultLimit: How long, in bytes, a result may be, whatever the caller would take.
         @param grace: Seconds that callers may take to come to an end when the server stops.
         @param reactor: The reactor; by default the global one.
         @param onRefused: Is told of each caller that was refused.
@@ -104,7 +106,9 @@ class WireServer:
         self._grace = checkedTimeout(grace, "grace") or 0.0
         arePickled = description.startswith("unix:") if pickles is None else bool(pickles)
         named = {} if name is None else {"name": name}
-        settings = NodeSettings(serializer=serializer, pickles=arePickled, limit=limit, **named)
+        settings = NodeSettings(
+            serializer=serializer, pickles=arePickled, limit=limit, resultLimit=resultLimit, **named
+        )
         self._isStopping = False
         self._ends = Readiness()
         self._registry = Registry(_universe(wwu, self))

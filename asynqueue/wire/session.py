@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 #: How long, in seconds, a peer may take to say hello.
 HELLO_TIME = 5.0
 
+#: How long, in seconds, a peer may stay that has been refused.
+LINGER = 1.0
+
+#: How many streams one connection may have, and after how many seconds one is ended of which nobody asks for items.
+STREAMS = 64
+STREAM_TIME = 300.0
+
 #: How many calls of one connection a node holds.
 CALLS = 8192
 
@@ -40,6 +47,8 @@ class Session(RunnerEnd, HardenedAMP):
         HardenedAMP.__init__(self, node.clock)
         self._node = node
         self._isKnown = False
+        self._isLeaving = False
+        self._isLeft = False
         self._heartbeat = Heartbeat(self)
         self._patience: IDelayedCall | None = None
 
@@ -72,6 +81,8 @@ class Session(RunnerEnd, HardenedAMP):
         self._patience = None
         if self.transport is not None:
             self.transport.loseConnection()
+            # By TLS the peer has to agree.
+            self._patience = self.clock.callLater(LINGER, self.abort, "was refused, and did not go")
 
     def locateResponder(self, name: bytes) -> Callable[..., Any] | None:
         """
@@ -99,9 +110,11 @@ class Session(RunnerEnd, HardenedAMP):
         if version < max(oldest, commands.OLDEST):
             version = 0
         peer = here.authorize(self.transport.identity)
+        if limit < 1:
+            raise ValueError(f"results of {limit} bytes")
         if version:
             self._stopWaiting()
-            encoding = NodeEncoding(peer, here.registry, here.run, limit)
+            encoding = NodeEncoding(peer, here.registry, here.run, min(limit, here.settings.resultLimit))
             self.runner = Runner(
                 self.push,
                 encoding,
@@ -109,6 +122,8 @@ class Session(RunnerEnd, HardenedAMP):
                 here.settings.limit,
                 most=lambda: here.most(self.runner),
                 boundsResults=False,
+                streams=STREAMS,
+                patience=STREAM_TIME,
             )
             self._isKnown = True
             self.trust(commands.Run, self._ran)
@@ -121,6 +136,13 @@ class Session(RunnerEnd, HardenedAMP):
             "capacity": here.capacity,
             "limit": here.settings.limit,
         }
+
+    def hold(self, isHeld: bool) -> None:
+        """
+        Send no outcomes for now, or go on.
+        """
+        if self._isKnown:
+            self.runner.hold(isHeld)
 
     @commands.Ping.responder
     def _ping(self) -> dict[str, Any]:
@@ -141,16 +163,21 @@ class Session(RunnerEnd, HardenedAMP):
         """
         Tell the caller to send no more calls, and give back those that have not been begun with.
         """
-        if self._isKnown:
-            self.push(commands.GoAway)
-            self.runner.giveBack()
+        if self._isKnown and not self._isLeaving:
+            self._isLeaving = True
+            self.ask(commands.GoAway, self._answered)
+            self.runner.leave()
+
+    def _answered(self) -> None:
+        # Whatever came before the answer has been given back; nothing comes after it.
+        self._isLeft = True
 
     @property
     def isIdle(self) -> bool:
         """
-        Whether there is nothing that the caller waits for.
+        Whether there is nothing that the caller waits for, and it knows that it is to send nothing more.
         """
-        return not self._isKnown or self.runner.isIdle
+        return not self._isKnown or (self.runner.isIdle and self._isLeft)
 
 
 class SessionFactory(Factory):

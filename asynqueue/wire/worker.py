@@ -263,12 +263,15 @@ class WireWorker:
         """
         Ask the node for the tasks that it has not started.
 
-        @return: An empty list; each task is given back when the node has replied.
+        @return: Those of which nothing has been sent. Each other task is given back when the node has replied.
         """
         current = self._current
-        if current is not None and current.recall():
+        if current is None:
+            return []
+        unsent = current.takeUnsent()
+        if current.recall():
             self._window.stalled()
-        return []
+        return unsent
 
     def stop(self) -> Deferred[None]:
         """
@@ -317,7 +320,8 @@ class WireWorker:
         current = self._conversation = WireConversation(
             link, self.raw, self._reactor, encoder, WireResults(link.peer), self._numbers, None
         )
-        link.onLeaving = self._tellAttendant
+        link.onLeaving = self._left
+        link.onRoom = self._roomAgain
         link.begin()
         current.onReported = self._reported
         current.onBegun = self._begunMore
@@ -336,6 +340,20 @@ class WireWorker:
             self._run(task)
         self._tellAttendant()
         self._endIfDone()
+
+    def _left(self) -> None:
+        """
+        Give back what has not been sent: the node takes no more.
+        """
+        current = self._current
+        if current is not None:
+            for task in current.takeUnsent():
+                task.returned()
+        self._tellAttendant()
+
+    def _roomAgain(self) -> None:
+        if self._current is not None:
+            self._tellAttendant()
 
     def _failed(self, failure: Failure) -> bool:
         """
