@@ -251,6 +251,31 @@ class AsyncIteratorSourceTests(IterationTestCase):
         wait.callback(None)
         self.assertEqual(events, ["begin", "end"])
 
+    def test_closeAnIteratorWhileAwaiting(self) -> None:
+        """
+        An iterator that is no generator is closed as well when what it awaits has been cancelled.
+        """
+
+        class Waiting:
+            closed = 0
+
+            def __aiter__(self) -> AsyncIterator[int]:
+                return self
+
+            async def __anext__(self) -> int:
+                return await Deferred()
+
+            async def aclose(self) -> None:
+                self.closed += 1
+
+        iterator = Waiting()
+        source = AsyncIteratorSource(iterator)
+        pulled = Outcome(source.pull(1))
+        source.close()
+        self.assertEqual((pulled.fired, iterator.closed), (1, 1))
+        source.close()
+        self.assertEqual(iterator.closed, 1)
+
     def test_closeWhileAwaiting(self) -> None:
         """
         What the generator awaits is cancelled, and it is closed.

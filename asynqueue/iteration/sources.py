@@ -257,7 +257,8 @@ class AsyncIteratorSource:
             self._isEnded = True
             return Batch([], isLast=True)
         except BaseException as error:  # even a SystemExit of the iterator's own ends the stream, not the reactor
-            self._isEnded = True
+            # Unlike a generator, an iterator may not be at its end when what it awaits has been cancelled.
+            self._isEnded = not self._isClosing
             return Batch([], error=errorText(error))
         # What it has set in its context stays set for the next item.
         self._surroundings.keep()
@@ -267,7 +268,7 @@ class AsyncIteratorSource:
         self._isStepping = False
         self._step = None
         if isinstance(result, Failure):
-            self._isEnded = True
+            self._isEnded = not self._isClosing
             result = Batch([], error=errorText(exceptionOf(result)))
         if self._isClosing:
             self._close()
