@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from asynqueue.scheduling.lanes import ALONE, RERUN
-
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
 
@@ -115,7 +113,8 @@ class LookAhead:
 
     def _takeBack(self, hire: Hire, tasks: list[Attempt]) -> None:
         updates: list[CallDeferred[Any]] = []
-        for task in tasks:
+        # Those that were given last go back first, which is quicker.
+        for task in reversed(tasks):
             if task.hire is not hire:
                 continue
             task.hire = None
@@ -129,8 +128,9 @@ class LookAhead:
                 if entry.options.alone:
                     updates.append(entry)
                 else:
-                    self._dispatcher.outcomes.requeue(entry, ALONE if entry.band == ALONE else RERUN)
+                    self._dispatcher.outcomes.putBack(entry)
         if updates:
+            updates.reverse()
             self._dispatcher.returnUpdates(hire, updates)
         if tasks:
             self._dispatcher.roomAt(hire)

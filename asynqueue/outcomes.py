@@ -158,12 +158,22 @@ class Outcomes:
 
         @param isTimed: Only for as long as its timeout.
         """
-        entry.current = None
         entry.band = band
         self._backlog.push(entry, band)
         timeout = entry.options.timeout
         if isTimed and timeout is not None:
             self._waits[entry.ID] = self._dispatcher.deadline(timeout, lambda: self._waitedTooLong(entry))
+        self._waitsAgain(entry)
+
+    def putBack(self, entry: CallDeferred[Any]) -> None:
+        """
+        Let a call wait again that a worker has given back, where it was.
+        """
+        self._backlog.putBack(entry, entry.band)
+        self._waitsAgain(entry)
+
+    def _waitsAgain(self, entry: CallDeferred[Any]) -> None:
+        entry.current = None
         lane = entry.lane
         if lane is not None and lane.heaps == ():
             self._dispatcher.nobodyServes(entry)

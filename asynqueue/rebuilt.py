@@ -14,6 +14,9 @@ from asynqueue.callinfo import TRACEBACK_LIMIT, printable, said
 from asynqueue.errors import DecodeError, ProcessError, RemoteError, ResultEncodeError, WorkerError
 from asynqueue.failures import workerErrorOf
 
+#: How long, in characters, the name of a class of exceptions may be.
+NAME = 256
+
 OriginalOf = Callable[[Any], BaseException | None]
 
 _CIRCUMSTANCES: dict[str, tuple[type[WorkerError], str]] = {
@@ -65,12 +68,16 @@ def rebuiltFailure(where: str, told: Any, originalOf: OriginalOf = unpickledOrig
         text = printable(str(told[2]), TRACEBACK_LIMIT)
         if where:
             kind, what = _CIRCUMSTANCES[where]
-            error: WorkerError = kind(f"{what}: {told[0].rpartition('.')[2]}: {printable(str(told[1]), 1024)}")
+            error: WorkerError = kind(f"{what}: {_nameIn(told).rpartition('.')[2]}: {printable(str(told[1]), 1024)}")
             error.remoteTraceback = text
             return Failure(error)
         return Failure(_workerError(told, text, originalOf))
     except BaseException as error:  # what was told is a child's, and unpickling runs anybody's code
         return _notUnderstood(error)
+
+
+def _nameIn(told: Any) -> str:
+    return printable(str(told[0]), NAME)
 
 
 def _notUnderstood(error: BaseException) -> Failure:
@@ -81,14 +88,14 @@ def _workerError(told: Any, text: str, originalOf: OriginalOf) -> WorkerError:
     original = originalOf(told)
     if original is None:
         error: WorkerError = RemoteError(text)
-        error.remoteType = told[0]  # type: ignore[attr-defined]
+        error.remoteType = _nameIn(told)  # type: ignore[attr-defined]
         error.remoteTraceback = text
     else:
         error = workerErrorOf(original, text, ProcessError)
         if error is original:
             error.remoteTraceback = error.remoteTraceback or text
         elif isinstance(error, RemoteError):
-            error.remoteType = told[0]
+            error.remoteType = _nameIn(told)
         # It was never in this process.
         error.original = None
     _link(error, told, originalOf)
@@ -96,6 +103,9 @@ def _workerError(told: Any, text: str, originalOf: OriginalOf) -> WorkerError:
 
 
 def setAttribute(error: BaseException, name: str, value: object) -> None:
+    if callable(getattr(type(error), name, None)):
+        # A method, without which nobody could do anything with the exception.
+        return
     try:
         setattr(error, name, value)
     except (AttributeError, TypeError):
@@ -116,6 +126,6 @@ def _linked(told: Any, originalOf: OriginalOf) -> BaseException | None:
     error = originalOf(told)
     if error is None:
         error = RemoteError(printable(f"{told[0]}: {told[1]}", 1024))
-        error.remoteType = told[0]
+        error.remoteType = _nameIn(told)
     _link(error, told, originalOf)
     return error

@@ -16,14 +16,14 @@ from contextvars import ContextVar
 from itertools import pairwise
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.interfaces import IConsumer
 from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from asynqueue import ProcessBase, ProcessQueue, ProcessWorker, TaskQueue
+from asynqueue import ProcessBase, ProcessQueue, ProcessWorker, TaskQueue, ThreadWorker
 from asynqueue.errors import (
     EncodeError,
     ProcessError,
@@ -38,7 +38,7 @@ from asynqueue.interfaces import IManagedWorker, IStartedWorker, IWorker
 from asynqueue.tasks import Task
 from asynqueue.testing import LeakCheckMixin, WorkerConformance, faults
 from asynqueue.testing.tasks import fail, identity, timesTwo
-from test.processes import FOLDER, ProcessTestCase, isAlive, reactor, textOf
+from test.processes import FOLDER, LIMIT, ProcessTestCase, isAlive, reactor, textOf
 from test.support import Consumer, Outcome
 
 
@@ -801,6 +801,24 @@ class WorkerTests(ProcessTestCase):
         outcome = await self.outcomeOf(task.d, 8.0)
         self.assertIn("no table", str(outcome.value if outcome.failure is None else outcome.error))
         await self.within(2.0, ready, "the worker to be ready")
+
+    async def test_nicenessAfterABurst(self) -> None:
+        """
+        However many calls a child was ahead, one that is urgent waits for one that goes on, and not for all.
+        """
+        for processes in (True, False):
+            queue = self.makeQueue() if processes else TaskQueue(ThreadWorker(), returnFailure=True)
+            await self.within(LIMIT, gatherResults([queue.call(identity, number) for number in range(3000)]))
+            done: list[int] = []
+            note = done.append
+            for number in range(30):
+                call = queue.call(time.sleep, 0.05, niceness=10)
+                call.addCallbacks(lambda _, number=number, note=note: note(number), id)
+            await deferLater(reactor, 0.1)
+            await self.within(LIMIT, queue.call(identity, "urgent", niceness=-20))
+            self.assertLess(len(done), 10)
+            self.assertEqual(done, list(range(len(done))))
+            await self.within(LIMIT, queue.shutdown(drain=False))
 
     async def test_update(self) -> None:
         """

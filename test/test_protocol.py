@@ -236,7 +236,9 @@ class CommandTests(SynchronousTestCase):
                 b"go-away",
             },
         )
-        self.assertEqual({each for each in every if each.requiresAnswer}, {commands.Hello, commands.Ping})
+        self.assertEqual(
+            {each for each in every if each.requiresAnswer}, {commands.Hello, commands.Ping, commands.GoAway}
+        )
 
 
 class Unpicklable:

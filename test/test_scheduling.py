@@ -416,6 +416,45 @@ class ClassTests(BacklogTestCase):
             self.backlog.push(item, RERUN)
         self.assertEqual(self.takeAll(4), items)
 
+    def test_P06_putBack(self) -> None:
+        """
+        Items that have been taken in vain wait where they were, before what came after them, and not before others.
+        """
+        for band in (0, 10, NEXT, LAST, RERUN):
+            self.makeSeat("a")
+            items = self.pushAll(6, "a", band)
+            self.assertEqual(self.takeAll(4), items[:4])
+            for item in (items[3], items[1], items[2]):
+                self.backlog.putBack(item, band)
+            urgent = self.push("a", -20)
+            expected = [*items[1:], urgent] if band in (NEXT, RERUN) else [urgent, *items[1:]]
+            self.assertEqual(self.takeAll(), expected)
+            self.assertEqual(self.backlog.waiting, 0)
+
+    def test_P06_putBackWhenNothingWaits(self) -> None:
+        """
+        So it is when they were the last: who comes then finds them there, and is not behind them for what they had.
+        """
+        self.makeSeat("a")
+        items = self.pushAll(50, "a", 10)
+        self.takeAll()
+        for item in reversed(items):
+            self.backlog.putBack(item, 10)
+        urgent = self.push("a", -20)
+        self.assertEqual(self.takeAll(), [urgent, *items])
+
+    def test_P06_putBackIsNotCharged(self) -> None:
+        """
+        A series keeps its share that has been given much, and given it back.
+        """
+        self.makeSeat("ab")
+        items = self.pushAll(100, "a")
+        self.takeAll()
+        self.pushAll(100, "b")
+        for item in reversed(items):
+            self.backlog.putBack(item, 0)
+        self.assertEqual(Counter(item.series for item in self.takeAll(100)), {"a": 50, "b": 50})
+
     def test_F16_aloneNeedsAnIdleSeat(self) -> None:
         """
         An item that is to run alone goes only to a seat that holds nothing, before re-runs.

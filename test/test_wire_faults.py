@@ -19,7 +19,7 @@ from twisted.internet.task import deferLater
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 
-from asynqueue.errors import NotAuthorized, PoisonTask, RemoteError, VersionMismatch, WorkerLost
+from asynqueue.errors import NotAuthorized, PoisonTask, RemoteError, ResultEncodeError, VersionMismatch, WorkerLost
 from asynqueue.process import frames
 from asynqueue.protocol import commands, plain, records
 from asynqueue.protocol.records import NUMBER, Splitter, numbersAs, record
@@ -293,6 +293,9 @@ class Answering(amp.AMP):
                 self.transport.write(data)
 
 
+#: Attributes that an exception has as methods.
+SHADOWS = {"with_traceback": "x", "add_note": 1}
+
 HELLO = {b"version": b"1", b"node": b"odd", b"serializer": b"plain", b"capacity": b"1", b"limit": b"1000"}
 
 
@@ -481,6 +484,10 @@ class OddServerTests(MemoryTestCase):
             "text",
             None,
             before,
+            # Without these nobody could raise, or show, what comes of it.
+            ("", ("builtins.ValueError", "text", "tb", plain.dumps((("m",), SHADOWS)), None, None, False)),
+            ("", ("\x1b[2J\r\n" * 1000, "\x1b[2J", "\x1b[2J\r", b"", None, None, False)),
+            ("result", ("\x1b[2J\r\n" * 1000, "\x1b[2J", "traceback", b"", None, None, False)),
         ]
         self.listen({b"capacity": b"20", b"limit": b"10000"})
         queue = self.client()
@@ -493,8 +500,13 @@ class OddServerTests(MemoryTestCase):
             there.write(_box(commands.Outcome, record(records.ERROR, number, os.urandom(50))))
         self.net.run(0.1)
         for call in calls:
+            failure: Any = call.failure
             self.assertFailed(call)
-            self.assertTrue(issubclass(type(call.error), RemoteError | ValueError), call.error)
+            self.assertTrue(issubclass(type(call.error), RemoteError | ValueError | ResultEncodeError), call.error)
+            self.assertRaises(type(call.error), failure.raiseException)
+            for text in (str(call.error), str(getattr(call.error, "remoteType", ""))):
+                self.assertLess(len(text), 10_000)
+                self.assertNotIn("\x1b", text)
 
 
 def _box(command: type[amp.Command], data: bytes, name: bytes = b"records") -> bytes:

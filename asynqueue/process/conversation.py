@@ -528,7 +528,7 @@ class Conversation:
             given = [each for each in self.held if number < each <= upTo or each in others]
             for each in [each for each in self._updates if number < each <= upTo or each in others]:
                 self._sendUpdate(self._updates.pop(each))
-            for task in self._takeBack(given):
+            for task in reversed(self._takeBack(given)):
                 task.returned()
         elif kind == frames.TOOK:
             self._took[number] = SECONDS.unpack(body)[0]

@@ -47,6 +47,9 @@ UNTAKEN = 4 << 20
 #: How often it is looked within a stream's time whether its time is over.
 LOOKS = 10
 
+#: From how many bytes on something is not sent together with others.
+LARGE = 1 << 16
+
 #: How many calls that have not come may be cancelled.
 UNWANTED = 1 << 16
 
@@ -466,7 +469,9 @@ class Runner:
         return len(self._calls) + len(self._running)
 
     def _workLater(self) -> None:
-        if self._calls and self._turn is None and len(self._running) < self._most() and not self._isStopped:
+        if not self._calls or self._turn is not None or self._isStopped or self.isFull:
+            return
+        if len(self._running) < self._most():
             self._turn = self._clock.callLater(0, self._workOn)
 
     def _workOn(self) -> None:
@@ -614,7 +619,10 @@ class Runner:
         """
         # Hot path, watched by `bench --only processes`.
         self._outbox.append(record(kind, number, body))
-        if not self._isWorking and self._flushing is None and not self._isStopped:
+        if len(body) >= LARGE:
+            # So that it is known how much waits to be taken.
+            self._flush()
+        elif not self._isWorking and self._flushing is None and not self._isStopped:
             self._flush()
             self._flushing = self._clock.callLater(0, self._flushOn)
 

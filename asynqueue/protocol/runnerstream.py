@@ -178,6 +178,7 @@ class RunnerStream:
         self._credit = 0
         self._items: list[Any] = []
         self._memory = MEMORY
+        self._size = 1
         self._isPumping = False
         self._isPulling = False
         self._isClosing = False
@@ -274,7 +275,7 @@ class RunnerStream:
                 and not (self._isPulling or self._isClosing or self._isEnded)
                 and not self._sender.isFull
             ):
-                batch = self._source.pull(min(self._credit, MOST))
+                batch = self._source.pull(min(self._credit, MOST, max(1, MEMORY // self._size)))
                 if isinstance(batch, Batch):
                     self._took(batch)
                 else:
@@ -304,7 +305,11 @@ class RunnerStream:
         if self._credit <= 0:
             self.waitsSince = self._clock.seconds()
         self._items += batch.items
-        self._memory -= sum(getsizeof(item, 0) for item in batch.items)
+        if batch.items:
+            size = sum(getsizeof(item, 0) for item in batch.items)
+            self._memory -= size
+            # Those that follow are expected to be as large.
+            self._size = max(1, size // len(batch.items))
         if batch.isLast:
             self._end(_errorOf(batch.error))
         elif len(self._items) >= MOST or self._memory <= 0:

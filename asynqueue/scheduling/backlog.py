@@ -58,6 +58,31 @@ class Backlog:
                     heap.rank(lane)
         self.waiting += 1
 
+    def putBack(self, item: Queueable, band: int) -> None:
+        """
+        Let an item wait that has been taken and was of no use: before all that came after it in its series and band,
+        and as if it had not been served.
+        """
+        family = self._families.get(item.series)
+        if family is None:
+            family = self._families[item.series] = SeriesLanes(item.series)
+        lane = family.lanes.get(band)
+        if lane is None:
+            self._wake(item, family, band)
+            lane = family.lanes[band]
+        else:
+            item.lane = lane
+            lane.live += 1
+            lane.insert(item)
+        if lane.weight:
+            for group, offset in lane.offsets.items():
+                tag = offset + lane.served
+                # Virtual time has gone on with it; who comes now is to find the lane there, and not far behind.
+                lane.offsets[group] -= min(lane.cost, max(0, tag - group.now()))
+        for heap in lane.heaps or ():
+            heap.rank(lane)
+        self.waiting += 1
+
     def _wake(self, item: Queueable, family: SeriesLanes, band: int) -> None:
         lane = family.lanes[band] = Lane(family, band)
         item.lane = lane

@@ -94,6 +94,8 @@ class Lane:
         items = self.items
         if not items or items[-1].ID < item.ID:
             items.append(item)
+        elif item.ID < items[0].ID:
+            items.appendleft(item)
         else:
             insort(items, item, key=_byID)
         return items[0] is item

@@ -43,6 +43,7 @@ class Universe(WireWorkerUniverse):
         super().__init__(wireServer)
         self.clock: Any = None
         self.noted: list[Any] = []
+        self.made = 0
 
     def _later(self, seconds: float, value: Any = None) -> Deferred[Any]:
         return later(seconds, value) if self.clock is None else deferLater(self.clock, seconds, lambda: value)
@@ -58,6 +59,29 @@ class Universe(WireWorkerUniverse):
         Return so many bytes.
         """
         return bytes(size)
+
+    def size(self, value: bytes) -> int:
+        """
+        Return how long bytes are.
+        """
+        return len(value)
+
+    def large(self, size: int) -> Iterator[bytes]:
+        """
+        Generate bytes without end, and count.
+        """
+        while True:
+            self.made += 1
+            yield bytes(size)
+
+    def noting(self, name: Any) -> Iterator[int]:
+        """
+        Generate numbers, and note when nobody wants more.
+        """
+        try:
+            yield from range(1 << 30)
+        finally:
+            self.noted.append(("closed", name))
 
     def add(self, first: int, second: int = 1) -> int:
         """

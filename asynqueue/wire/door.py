@@ -194,6 +194,8 @@ class Door(ProtocolWrapper):
         Close the connection when everything has been sent.
         """
         self.disconnecting = 1
+        # By TLS it would wait for the protocol to have nothing more to say.
+        self.transport.unregisterProducer()
         self.transport.loseConnection()
 
     def abortConnection(self) -> None:
