@@ -366,25 +366,60 @@ class LimitTests(SynchronousTestCase):
 
     def test_S5_readingTooDeep(self) -> None:
         """
-        Bytes that stand for more levels than anything that is written are refused before anything is made of them.
+        What is read may be as deep as what is written, to the level, and far deeper texts are refused before anything
+        is made of them.
         """
-        loads(bytesOf(b"[" * 98 + b"]" * 98))
-        for levels in (99, 980, 100_000):
-            for text in (b"[" * levels + b"]" * levels, b"[" * levels, b'{"x":' * levels + b"1" + b"}" * levels):
+        forms = [
+            (b"[", b"]"),
+            (b'{"x":', b"}"),
+            (b'{"~t":[', b"]}"),
+            (b'{"~m":[[1,', b"]]}"),
+            (b'{"~c":["Point",[1,', b"]]}"),
+        ]
+        for opening, closing in forms:
+            loads(bytesOf(opening * DEPTH + b'{"~l":[1,2,3]}' + closing * DEPTH))
+            for levels in (DEPTH + 1, 10 * DEPTH, 100_000):
                 with self.assertRaises(ValueError) as caught:
-                    loads(bytesOf(text))
+                    loads(bytesOf(opening * levels + b"1" + closing * levels))
                 self.assertIn("nested more than 32 deep", str(caught.exception))
+        self.assertRaises(ValueError, loads, bytesOf(b"[" * 100_000))
 
     def test_S5_readingTooMuch(self) -> None:
         """
-        Bytes that stand for many times as many values are refused before anything is made of them.
+        As many values can be read as can be written, of any kind, and not one more; bytes that stand for many times as
+        many are refused before anything is made of them.
         """
         self.patch(plain, "ITEMS", 1000)
-        loads(bytesOf(b"[" + b"0," * 2999 + b"0]"))
-        for text in (b"[" + b"0," * 3000 + b"0]", b"[" + b"0," * 30_000 + b"0]", b"[]" * 4005):
-            with self.assertRaises(ValueError) as caught:
-                loads(bytesOf(text))
-            self.assertIn("more than 1000 values", str(caught.exception))
+        # Each with the number of values that it is.
+        forms = [
+            (b"0", 1),
+            (b"[]", 1),
+            (b'{"a":[ ]}', 2),
+            (b'"["', 1),
+            (b'{"~t":[]}', 1),
+            (b'{"~t":["\\"{",2,3]}', 4),
+            (b'{"~l":[1,2,3]}', 1),
+            (b'{"~c":["Mark",[]]}', 1),
+            (b'{"~c":["Point",[1,[]]]}', 3),
+            (b'{"~m":[[{"~l":[1,2,3]},{"~c":["Mark",[]]}]]}', 3),
+        ]
+        for form, count in forms:
+            most = [form] * (1000 // count) + [b"0"] * (1000 % count)
+            loads(bytesOf(b"[" + b",".join(most) + b"]"))
+            for more in ([*most, b"0"], most * 10, most * 1000):
+                with self.assertRaises(ValueError, msg=form) as caught:
+                    loads(bytesOf(b"[" + b",".join(more) + b"]"))
+                self.assertIn("more than 1000 values", str(caught.exception))
+
+    def test_S5_readingAMillion(self) -> None:
+        """
+        The documented limit, as it is: a million values, and one more.
+        """
+        self.assertEqual((plain.ITEMS, plain.DEPTH), (1_000_000, 32))
+        self.assertEqual(len(loads(bytesOf(b"[" + b"0," * 999_999 + b"0]"))), 1_000_000)
+        self.assertRaises(ValueError, loads, bytesOf(b"[" + b"0," * 1_000_000 + b"0]"))
+        # Lists that are short enough to be written as they are.
+        self.assertRaises(ValueError, dumps, [[list(range(100))] * 100] * 100)
 
     def test_textIsNotCounted(self) -> None:
         """
@@ -410,6 +445,11 @@ class LimitTests(SynchronousTestCase):
             b"[" * size,
             b"[]" * (size // 2),
             (b"[" * 90 + b"]" * 90) * (size // 180),
+            b"[" + b",".join([b"[" * 95 + b"]" * 95] * 10_000) + b"]",
+            b"[" * 4_000_000 + b"]" * 4_000_000,
+            b"[" + b'{"a":[]},' * 2_000_000 + b"0]",
+            b"[" + b'"[",' * size + b"0]",
+            b'["\\n",' + b'"[\\"",' * size + b"0]",
         ):
             began = clocks.monotonic()
             self.assertRaises(ValueError, loads, bytesOf(text))

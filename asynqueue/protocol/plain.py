@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from struct import Struct
 from typing import Any
 
 from asynqueue.callinfo import safeRepr
+from asynqueue.protocol.jsontext import Skeleton
 
 #: How deeply values may be nested.
 DEPTH = 32
@@ -36,8 +36,9 @@ _LENGTH = Struct("<I")
 #: Whole numbers beyond this are not written in decimal digits, which takes time that grows with their square.
 _DECIMAL = 1 << 63
 
-#: How many values, and how deeply nested, are looked through for whether JSON can hold them as they are.
-BARE_ITEMS = 100
+#: How many values of a list, and how deeply nested, are looked through for whether JSON can hold them as they are.
+#: Together they are fewer than L{ITEMS}.
+BARE_ITEMS = 99
 BARE_DEPTH = 3
 
 #: Those of these types are so, and whole numbers that are not too large.
@@ -137,14 +138,18 @@ def loads(body: bytes) -> Any:
         if len(text) != length:
             raise ValueError("it is cut off")
         # As many brackets and commas as are allowed are harmless, wherever they stand.
-        if text.count(b"[") + text.count(b"{") > DEPTH or text.count(b",") >= ITEMS:
-            _checkSize(text)
+        brackets = text.count(b"[") + text.count(b"{")
+        isInDoubt = (brackets > DEPTH or brackets + text.count(b",") > ITEMS) and _mayBeTooMuch(text)
         if b"{" not in text and len(body) == _LENGTH.size + length:
             # As they are.
-            return _decode(text.decode("utf-8", "surrogatepass"))
-        unpacker = _Unpacker(memoryview(body)[_LENGTH.size + length :])
-        value = json.loads(text.decode("utf-8", "surrogatepass"), object_hook=unpacker.unpacked)
-        unpacker.checkEnd()
+            value = _decode(text.decode("utf-8", "surrogatepass"))
+        else:
+            unpacker = _Unpacker(memoryview(body)[_LENGTH.size + length :])
+            value = json.loads(text.decode("utf-8", "surrogatepass"), object_hook=unpacker.unpacked)
+            unpacker.checkEnd()
+        if isInDoubt:
+            # What can be written can be read, and nothing else.
+            _Packer().packed(value, DEPTH)
     except Exception as error:  # whoever has sent it may have meant ill: whatever goes wrong has one outcome
         raise ValueError(f"this is no plain data: {error}") from error
     return value
@@ -344,36 +349,24 @@ _UNPACKERS: dict[str, Callable[[Any], Any]] = {
     "~c": lambda content: _instance(_list(content)),
 }
 
-#: What is text in JSON, whose brackets and commas do not count. Whatever is in it, each byte is looked at once.
-_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
-
-#: Brackets of all kinds as two, and everything else.
-_SQUARE = bytes.maketrans(b"{}", b"[]")
-_OTHER = bytes(set(range(256)) - set(b"[]{}"))
-
 #: So many levels JSON may have for each of a value's, for what is ours takes more of them; and two more for what is at
 #: the end of a branch.
 _LEVELS = 3
 
 
-def _checkSize(text: bytes) -> None:
+def _mayBeTooMuch(text: bytes) -> bool:
     """
-    Count how deep JSON is nested, and of how many values it consists.
+    Tell whether JSON may stand for more than a value may consist of, or be nested too deeply.
 
-    @raise ValueError: It is too much.
+    @raise ValueError: It does, by far.
     """
-    bare = _STRINGS.sub(b"", text)
-    # What is ours takes up to three commas where there was one.
-    if bare.count(b",") >= 3 * ITEMS:
-        raise ValueError(f"it consists of more than {ITEMS} values")
-    brackets = bare.translate(_SQUARE, _OTHER)
-    if len(brackets) > 8 * (ITEMS + 1):
-        raise ValueError(f"it consists of more than {ITEMS} values")
-    # With each turn the innermost level goes.
-    for _ in range(_LEVELS * DEPTH + 2):
-        outer = brackets.replace(b"[]", b"")
-        if len(outer) == len(brackets):
-            break
-        brackets = outer
-    if brackets:
-        raise ValueError(f"it is nested more than {DEPTH} deep, or its brackets do not match")
+    # What is ours takes up to four values more than it is, and half a pair one.
+    ours = min(text.count(b'{"~'), ITEMS + 1)
+    try:
+        skeleton = Skeleton(text, ITEMS + ITEMS // 2 + 4 * ours if ours else ITEMS)
+    except ValueError:
+        raise ValueError(f"it consists of more than {ITEMS} values") from None
+    depth = skeleton.depth()
+    if depth > _LEVELS * DEPTH + 2:
+        raise ValueError(f"it is nested more than {DEPTH} deep")
+    return depth > DEPTH or (skeleton.most > ITEMS and skeleton.items() > ITEMS)
