@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from asynqueue.callinfo import safeRepr
-from asynqueue.protocol import plain
+from asynqueue.protocol import foreseeable, plain
 from asynqueue.protocol.plain import DEPTH, NotPlain, dumps, loads, registerClass
 
 
@@ -421,6 +421,88 @@ class LimitTests(SynchronousTestCase):
         # Lists that are short enough to be written as they are.
         self.assertRaises(ValueError, dumps, [[list(range(100))] * 100] * 100)
 
+    def test_S5_keys(self) -> None:
+        """
+        As many keys as may be travel that are neither text nor bytes, of all dictionaries and sets together; one more
+        does not, nor ten times as many, and is not read either. Text and bytes are not counted.
+        """
+        keys: list[Callable[[int], Any]] = [
+            lambda number: number,
+            lambda number: float(number),
+            lambda number: (number,),
+            lambda number: frozenset([str(number)]),
+            lambda number: timedelta(number),
+            lambda number: datetime(2024, 1, 1, tzinfo=UTC) + timedelta(number),
+            lambda number: Point(number),
+            lambda number: 1 << 64 | number,
+        ]
+        for key in keys:
+            made = [key(number) for number in range(10 * plain.KEYS)]
+            for most, more, tenfold in (
+                (set(made[: plain.KEYS]), set(made[: plain.KEYS + 1]), set(made)),
+                (
+                    dict.fromkeys(made[: plain.KEYS], 0),
+                    [{each} for each in made[: plain.KEYS + 1]],
+                    dict.fromkeys(made, 0),
+                ),
+            ):
+                body = dumps(most)
+                self.assertEqual(loads(body), most)
+                for value in (more, tenfold):
+                    with self.assertRaises(ValueError) as caught:
+                        dumps(value)
+                    self.assertIn("more than 10000 keys and members of sets", str(caught.exception))
+        texts = [str(number) for number in range(20_000)] + [str(number).encode() for number in range(20_000)]
+        self.assertEqual(loads(dumps([set(texts), dict.fromkeys(texts)])), [set(texts), dict.fromkeys(texts)])
+
+    def test_S5_readingKeys(self) -> None:
+        """
+        What could not be written for its keys is not read.
+        """
+        for form in (b"%d", b'{"~i":"%x"}', b"%d.5", b'{"~t":[%d]}', b'{"~l":[%d,0,0]}', b'{"~c":["Point",[%d,0]]}'):
+            for wrap, text in ((b'{"~s":[%b]}', form), (b'{"~f":[%b]}', form), (b'{"~m":[%b]}', b"[%b,0]" % form)):
+                each = [text % number for number in range(plain.KEYS + 1)]
+                loads(bytesOf(wrap % b",".join(each[1:])))
+                with self.assertRaises(ValueError) as caught:
+                    loads(bytesOf(wrap % b",".join(each)))
+                self.assertIn("more than 10000 keys and members of sets", str(caught.exception))
+
+    def test_S5_keysThatGetInEachOthersWay(self) -> None:
+        """
+        Keys that have been chosen so that a dictionary of them takes long are refused at once: those with one hash, and
+        those that are led from one to the next.
+        """
+        prime = (1 << 61) - 1
+        alike = [number * prime for number in range(4 * plain.KEYS)]
+        for form in (b"%d", b'{"~i":"%x"}', b'{"~t":[1,%d]}', b'{"~f":[%d]}', b'{"~c":["Point",[%d,0]]}'):
+            for wrap, text in ((b'{"~s":[%b]}', form), (b'{"~m":[%b]}', b"[%b,0]" % form)):
+                each = [text % number for number in alike]
+                loads(bytesOf(wrap % b",".join(each[: foreseeable.ALIKE])))
+                for some in (each[: foreseeable.ALIKE + 1], each[: 10 * foreseeable.ALIKE], each):
+                    began = clocks.monotonic()
+                    with self.assertRaises(ValueError) as caught:
+                        loads(bytesOf(wrap % b",".join(some)))
+                    self.assertLess(clocks.monotonic() - began, 2.0)
+                    why = "more than 10000 keys" if some is each else "have the same hash"
+                    self.assertIn(why, str(caught.exception))
+        led = chained(15, 21_000)
+        for number in (len(led), plain.KEYS):
+            began = clocks.monotonic()
+            body = bytesOf(b'{"~m":[%b]}' % b",".join(b"[%d,0]" % key for key in led[:number]))
+            if number > plain.KEYS:
+                self.assertRaises(ValueError, loads, body)
+            else:
+                loads(body)
+            self.assertLess(clocks.monotonic() - began, 1.0)
+        self.assertRaises(ValueError, dumps, set(alike[:101]))
+
+    def test_keysThatAreThereTwice(self) -> None:
+        """
+        Are refused: none are written.
+        """
+        for text in (b'{"~s":[1,1.0]}', b'{"~f":["a","a"]}', b'{"~m":[[1,2],[true,3]]}'):
+            self.assertRaises(ValueError, loads, bytesOf(text))
+
     def test_textIsNotCounted(self) -> None:
         """
         Brackets and commas in a text are neither levels nor values.
@@ -461,6 +543,29 @@ class LimitTests(SynchronousTestCase):
         """
         self.assertRaises(ValueError, loads, bytesOf(b"9" * 100_000))
         self.assertEqual(loads(dumps(1 << 1_000_000)), 1 << 1_000_000)
+
+
+def chained(bits: int, number: int) -> list[int]:
+    """
+    Return whole numbers that a dictionary with so many bits of places leads from one to the next: half of them are in
+    places that follow each other, and the others begin with one of these.
+    """
+    mask = (1 << bits) - 1
+    keys = [0]
+    while len(keys) < number // 2:
+        keys.append((5 * keys[-1] + 1) & mask)
+    taken = set(keys)
+    early = set(keys[: number // 6])
+    key = mask
+    while len(keys) < number:
+        key += 1
+        place, rest = key & mask, key
+        while rest and place in taken:
+            rest >>= 5
+            place = (5 * place + rest + 1) & mask
+        if not rest and place in early:
+            keys.append(key)
+    return keys
 
 
 def bytesOf(text: bytes, buffers: bytes = b"") -> bytes:

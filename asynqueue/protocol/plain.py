@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import date, datetime, time, timedelta
 from struct import Struct
-from typing import Any
+from typing import Any, TypeVar
 
 from asynqueue.callinfo import safeRepr
+from asynqueue.protocol.foreseeable import ALIKE, checkHashes, foreseeable
 from asynqueue.protocol.jsontext import Skeleton
 
 #: How deeply values may be nested.
@@ -30,6 +31,10 @@ DEPTH = 32
 
 #: How many values one may consist of.
 ITEMS = 1_000_000
+
+#: How many keys of dictionaries and members of sets may be in one that are neither text nor bytes, all together. A
+#: million of them that have been chosen for it take an hour: see L{asynqueue.protocol.foreseeable}.
+KEYS = 10_000
 
 _LENGTH = Struct("<I")
 
@@ -46,6 +51,8 @@ _SCALARS = frozenset([str, bool, float, type(None)])
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 _decode = json.JSONDecoder().decode
+
+_Set = TypeVar("_Set", set[Any], frozenset[Any])
 
 _classes: dict[str, type] = {}
 _names: dict[type, str] = {}
@@ -95,7 +102,8 @@ def dumps(value: Any) -> bytes:
     Return a value as bytes.
 
     @raise NotPlain: There is something in it that is no plain data; the message says where.
-    @raise ValueError: It is nested too deeply, or consists of too many values.
+    @raise ValueError: It is nested too deeply, or consists of too many values, or has too many keys that are neither
+        text nor bytes.
     """
     # Hot path, watched by `bench --only wire`.
     if _isBare([value], BARE_DEPTH):
@@ -155,12 +163,34 @@ def loads(body: bytes) -> Any:
     return value
 
 
-class _Packer:
+class _KeyCount:
+    """
+    Counts the keys that somebody may have chosen so that they get in each other's way.
+    """
+
+    _keysLeft: int
+
+    def countKeys(self, keys: Collection[Any]) -> None:
+        """
+        Take note of the keys of a dictionary, or the members of a set, before one is made of them.
+
+        @raise ValueError: They are too many, or too many have the same hash.
+        """
+        number = foreseeable(keys)
+        self._keysLeft -= number
+        if self._keysLeft < 0:
+            raise ValueError(f"it has more than {KEYS} keys and members of sets that are neither text nor bytes")
+        if number > ALIKE:
+            checkHashes(keys)
+
+
+class _Packer(_KeyCount):
     """
     Makes what JSON can hold of values.
     """
 
     def __init__(self) -> None:
+        self._keysLeft = KEYS
         self.buffers: list[bytes] = []
         self._left = ITEMS
 
@@ -212,6 +242,10 @@ class _Packer:
             raise
         return packed
 
+    def _members(self, values: set[Any] | frozenset[Any], depth: int) -> list[Any]:
+        self.countKeys(values)
+        return self._all(values, depth)
+
     def _dict(self, value: dict[Any, Any], depth: int) -> dict[str, Any]:
         key: Any = None
         isKey = False
@@ -223,6 +257,7 @@ class _Packer:
                     named[key] = self.packed(each, depth - 1)
                 return named
             self._count(2 * len(value), depth)
+            self.countKeys(value)
             pairs = []
             for key, each in value.items():
                 isKey = True
@@ -249,8 +284,8 @@ class _Packer:
 
 _PACKERS: dict[type, Callable[[_Packer, Any, int], Any]] = {
     tuple: lambda packer, value, depth: {"~t": packer._all(value, depth)},
-    set: lambda packer, value, depth: {"~s": packer._all(list(value), depth)},
-    frozenset: lambda packer, value, depth: {"~f": packer._all(list(value), depth)},
+    set: lambda packer, value, depth: {"~s": packer._members(value, depth)},
+    frozenset: lambda packer, value, depth: {"~f": packer._members(value, depth)},
     datetime: lambda packer, value, depth: {"~d": _written(value)},
     date: lambda packer, value, depth: {"~D": value.isoformat()},
     time: lambda packer, value, depth: {"~T": _written(value)},
@@ -267,12 +302,13 @@ def _written(value: datetime | time) -> str:
     return f"{value.isoformat()}~" if value.fold else value.isoformat()
 
 
-class _Unpacker:
+class _Unpacker(_KeyCount):
     """
     Makes values of what JSON has held.
     """
 
     def __init__(self, buffers: memoryview) -> None:
+        self._keysLeft = KEYS
         self._buffers = buffers
         self._place = 0
 
@@ -289,7 +325,7 @@ class _Unpacker:
         unpack = _UNPACKERS.get(key)
         if unpack is None:
             raise ValueError(f"there is nothing that is written as {key!r:.100}")
-        return unpack(content)
+        return unpack(self, content)
 
     def _buffer(self, length: int) -> memoryview:
         if type(length) is not int or not 0 <= length <= len(self._buffers) - self._place:
@@ -298,6 +334,27 @@ class _Unpacker:
         buffer = self._buffers[self._place : end]
         self._place = end
         return buffer
+
+    def members(self, kind: Callable[[list[Any]], _Set], content: Any) -> _Set:
+        """
+        Return a set, of one kind or the other.
+        """
+        self.countKeys(_list(content))
+        made = kind(content)
+        if len(made) != len(content):
+            raise ValueError("a member of a set is there twice")
+        return made
+
+    def mapping(self, content: Any) -> dict[Any, Any]:
+        """
+        Return a dictionary of pairs.
+        """
+        pairs = _list(content)
+        self.countKeys([key for key, _ in map(_list, pairs)])
+        made = dict(pairs)
+        if len(made) != len(pairs):
+            raise ValueError("a key of a dictionary is there twice")
+        return made
 
     def checkEnd(self) -> None:
         if self._place != len(self._buffers):
@@ -336,17 +393,17 @@ def _read(kind: type[datetime | time], content: str) -> datetime | time:
     return value.replace(fold=1) if content[-1:] == "~" else value
 
 
-_UNPACKERS: dict[str, Callable[[Any], Any]] = {
-    "~i": lambda content: int(_text(content), 16),
-    "~t": lambda content: tuple(_list(content)),
-    "~s": lambda content: set(_list(content)),
-    "~f": lambda content: frozenset(_list(content)),
-    "~m": lambda content: {key: value for key, value in map(_list, _list(content))},  # noqa: C416 -- pairs are checked
-    "~d": lambda content: _read(datetime, _text(content)),
-    "~D": lambda content: date.fromisoformat(_text(content)),
-    "~T": lambda content: _read(time, _text(content)),
-    "~l": lambda content: timedelta(*_list(content)),
-    "~c": lambda content: _instance(_list(content)),
+_UNPACKERS: dict[str, Callable[[_Unpacker, Any], Any]] = {
+    "~i": lambda unpacker, content: int(_text(content), 16),
+    "~t": lambda unpacker, content: tuple(_list(content)),
+    "~s": lambda unpacker, content: unpacker.members(set, content),
+    "~f": lambda unpacker, content: unpacker.members(frozenset, content),
+    "~m": lambda unpacker, content: unpacker.mapping(content),
+    "~d": lambda unpacker, content: _read(datetime, _text(content)),
+    "~D": lambda unpacker, content: date.fromisoformat(_text(content)),
+    "~T": lambda unpacker, content: _read(time, _text(content)),
+    "~l": lambda unpacker, content: timedelta(*_list(content)),
+    "~c": lambda unpacker, content: _instance(_list(content)),
 }
 
 #: So many levels JSON may have for each of a value's, for what is ours takes more of them; and two more for what is at
