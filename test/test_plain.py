@@ -9,10 +9,10 @@ import math
 import random
 import time as clocks
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from struct import pack
-from typing import Any
+from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 from hypothesis import HealthCheck, given, settings
@@ -58,6 +58,15 @@ class Loud:
     """
 
     def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+class Unshowable(Exception):
+    """
+    An exception whose text cannot be had.
+    """
+
+    def __str__(self) -> str:
         raise RuntimeError("no")
 
 
@@ -656,7 +665,7 @@ class DamageTests(SynchronousTestCase):
 
     def test_classesAreMadeWithoutBeingCalled(self) -> None:
         """
-        Reading runs nothing of a registered class.
+        Reading runs nothing of a registered class but C{__post_init__}.
         """
         made: list[str] = []
 
@@ -669,7 +678,11 @@ class DamageTests(SynchronousTestCase):
             value: int
 
             def __post_init__(self) -> None:
-                made.append("post")
+                made.append(f"post {self.value}")
+
+            def __new__(cls, *args: object) -> Eager:
+                made.append("new")
+                return object.__new__(cls)
 
             def __setattr__(self, name: str, value: object) -> None:
                 made.append(name)
@@ -679,7 +692,36 @@ class DamageTests(SynchronousTestCase):
         body = dumps(Eager(5))
         made.clear()
         self.assertEqual(loads(body).value, 5)
-        self.assertEqual(made, [])
+        self.assertEqual(made, ["post 5"])
+
+    def test_whatAClassRefusesDoesNotArrive(self) -> None:
+        """
+        What C{__post_init__} raises, whatever it is, is about the bytes. It may complete the instance as well.
+        """
+
+        @dataclass(frozen=True, slots=True)
+        class Name:
+            """
+            A name without slashes.
+            """
+
+            text: str
+            size: int = field(init=False)
+
+            def __post_init__(self) -> None:
+                if "/" in self.text:
+                    raise Unshowable(self.text)
+                object.__setattr__(self, "size", len(self.text))
+
+        registerClass(Name, "test_plain.Name")
+        self.assertEqual(loads(dumps([Name("a"), {Name("bc"): 1}])), [Name("a"), {Name("bc"): 1}])
+        self.assertEqual(loads(bytesOf(b'{"~c":["test_plain.Name",["abc",99]]}')).size, 3)
+        for text in (b'"/"', b'"a/b"', b'"%b/"' % (b"x" * 100_000), b"5", b"null", b'{"~b":0}'):
+            for wrap in (b"%b", b"[[%b]]", b'{"~s":[%b]}'):
+                with self.assertRaises(ValueError, msg=text) as caught:
+                    loads(bytesOf(wrap % (b'{"~c":["test_plain.Name",[%b,1]]}' % text)))
+                self.assertIn("no test_plain.Name can have such fields", str(caught.exception))
+                self.assertLess(len(str(caught.exception)), 1000)
 
     def test_mutated(self) -> None:
         """
@@ -785,3 +827,58 @@ class RegisterTests(SynchronousTestCase):
         for wrong in (int, len, Stranger(), "Stranger", Oops):
             self.assertRaises(TypeError, registerClass, wrong)
         self.assertRaises(TypeError, registerClass, Stranger, 5)
+
+    def test_whatPostInitNeedsMustTravel(self) -> None:
+        """
+        A class whose C{__post_init__} could not be called there is refused, with an error that says what it needs.
+        """
+
+        @dataclass
+        class Given:
+            """
+            A dataclass whose initialiser takes more than the fields.
+            """
+
+            value: int
+            unit: InitVar[str] = "m"
+
+            def __post_init__(self, unit: str) -> None:
+                pass
+
+        @dataclass
+        class Wanting:
+            """
+            One that cannot be made at all.
+            """
+
+            value: int
+
+            def __post_init__(self, unit: str) -> None:  # type: ignore[override]
+                pass
+
+        @dataclass
+        class Idle:
+            """
+            One that does nothing with what it takes.
+            """
+
+            value: int
+            unit: InitVar[str] = "m"
+            kind: ClassVar[str] = "idle"
+
+        @dataclass
+        class Passing(Idle):
+            """
+            One that passes on whatever it takes.
+            """
+
+            def __post_init__(self, *args: object, **kw: object) -> None:
+                pass
+
+        for wrong in (Given, Wanting, Passing):
+            with self.assertRaises(TypeError) as caught:
+                registerClass(wrong, "test_plain.Wrong")
+            self.assertIn("__post_init__ needs more than the fields", str(caught.exception))
+            self.assertIn("'unit'" if wrong is Wanting else "unit", str(caught.exception))
+        registerClass(Idle, "test_plain.Idle")
+        self.assertEqual(loads(dumps(Idle(5))), Idle(5))

@@ -4,7 +4,8 @@ Values as plain data: what may travel between machines that do not trust each ot
 These travel: C{None}, booleans, whole numbers of any size, floating-point numbers, text, bytes, lists, tuples, sets,
 dictionaries with such keys and values, dates and times, and instances of the dataclasses that both ends have
 registered. Nothing else does, and nothing is converted in passing: what arrives equals what was sent, and is of the
-same type.
+same type. Reading runs nothing but methods of those classes: C{__post_init__}, and for keys and members of sets
+C{__hash__} and C{__eq__}.
 
 The bytes are JSON and, after it, what the JSON stands for but cannot hold::
 
@@ -19,10 +20,11 @@ import dataclasses
 import json
 from collections.abc import Callable, Collection
 from datetime import date, datetime, time, timedelta
+from inspect import signature
 from struct import Struct
 from typing import Any, TypeVar
 
-from asynqueue.callinfo import safeRepr
+from asynqueue.callinfo import safeRepr, said
 from asynqueue.protocol.foreseeable import ALIKE, checkHashes, foreseeable
 from asynqueue.protocol.jsontext import Skeleton
 
@@ -62,15 +64,21 @@ def registerClass(cls: type, name: str | None = None) -> type:
     """
     Let instances of a dataclass travel. To be done at both ends, and of use as a decorator.
 
+    They arrive with the values of their fields, without C{__init__} being called. C{__post_init__} is, if there is one,
+    so that what it refuses does not arrive. It must take what it has made itself. What an C{__init__} or C{__new__}
+    that is written by hand looks at is not looked at there.
+
     @param name: What it is called on the way; by default as it is called itself.
     @return: The class.
-    @raise TypeError: It is no dataclass.
+    @raise TypeError: It is no dataclass, or its C{__post_init__} needs arguments, which do not travel: those of
+        C{InitVar}, for instance.
     @raise ValueError: There is another class of that name.
     """
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
         raise TypeError(f"only a dataclass can be registered, and {cls!r} is none")
     # What cannot be made this way could not be read.
     object.__new__(cls)
+    _checkPostInit(cls)
     short = cls.__name__ if name is None else name
     if not isinstance(short, str):
         raise TypeError(f"name must be text, not {short!r}")
@@ -78,6 +86,24 @@ def registerClass(cls: type, name: str | None = None) -> type:
         raise ValueError(f"there is a class registered as {short!r} already, {_classes[short]!r}: pass another name")
     _names[cls] = short
     return cls
+
+
+def _checkPostInit(cls: Any) -> None:
+    post = getattr(cls, "__post_init__", None)
+    if post is None:
+        return
+    # Of an C{InitVar} there is an argument, but no field; of a C{ClassVar} neither.
+    known = {each.name for each in dataclasses.fields(cls)}
+    needed = [name for name in signature(cls).parameters if name in cls.__dataclass_fields__ and name not in known]
+    try:
+        signature(post).bind(None)
+    except TypeError as error:
+        needed = needed or [str(error)]
+    if needed:
+        raise TypeError(
+            f"{cls!r} cannot be registered: its __post_init__ needs more than the fields ({', '.join(needed)}), and"
+            " only these travel"
+        )
 
 
 class NotPlain(TypeError):
@@ -369,10 +395,15 @@ def _instance(content: list[Any]) -> Any:
     fields = dataclasses.fields(cls)
     if len(fields) != len(values):
         raise ValueError(f"an instance of {name} has {len(fields)} fields, not {len(values)}")
-    # As pickling would: without __init__, which may do anything.
+    # As pickling would: without __init__, which may do anything. What __post_init__ refuses could not be made here.
     instance: Any = object.__new__(cls)
     for field, value in zip(fields, values, strict=True):
         object.__setattr__(instance, field.name, value)
+    if hasattr(cls, "__post_init__"):
+        try:
+            instance.__post_init__()
+        except Exception as error:  # it is anybody's, and whatever it raises is about what has been sent
+            raise ValueError(f"no {name} can have such fields: {said(error):.500}") from error
     return instance
 
 
