@@ -9,10 +9,10 @@ import math
 import random
 import time as clocks
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from struct import pack
-from typing import Any
+from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 from hypothesis import HealthCheck, given, settings
@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from asynqueue.callinfo import safeRepr
-from asynqueue.protocol import plain
+from asynqueue.protocol import foreseeable, plain
 from asynqueue.protocol.plain import DEPTH, NotPlain, dumps, loads, registerClass
 
 
@@ -58,6 +58,15 @@ class Loud:
     """
 
     def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+class Unshowable(Exception):
+    """
+    An exception whose text cannot be had.
+    """
+
+    def __str__(self) -> str:
         raise RuntimeError("no")
 
 
@@ -366,25 +375,142 @@ class LimitTests(SynchronousTestCase):
 
     def test_S5_readingTooDeep(self) -> None:
         """
-        Bytes that stand for more levels than anything that is written are refused before anything is made of them.
+        What is read may be as deep as what is written, to the level, and far deeper texts are refused before anything
+        is made of them.
         """
-        loads(bytesOf(b"[" * 98 + b"]" * 98))
-        for levels in (99, 980, 100_000):
-            for text in (b"[" * levels + b"]" * levels, b"[" * levels, b'{"x":' * levels + b"1" + b"}" * levels):
+        forms = [
+            (b"[", b"]"),
+            (b'{"x":', b"}"),
+            (b'{"~t":[', b"]}"),
+            (b'{"~m":[[1,', b"]]}"),
+            (b'{"~c":["Point",[1,', b"]]}"),
+        ]
+        for opening, closing in forms:
+            loads(bytesOf(opening * DEPTH + b'{"~l":[1,2,3]}' + closing * DEPTH))
+            for levels in (DEPTH + 1, 10 * DEPTH, 100_000):
                 with self.assertRaises(ValueError) as caught:
-                    loads(bytesOf(text))
+                    loads(bytesOf(opening * levels + b"1" + closing * levels))
                 self.assertIn("nested more than 32 deep", str(caught.exception))
+        self.assertRaises(ValueError, loads, bytesOf(b"[" * 100_000))
 
     def test_S5_readingTooMuch(self) -> None:
         """
-        Bytes that stand for many times as many values are refused before anything is made of them.
+        As many values can be read as can be written, of any kind, and not one more; bytes that stand for many times as
+        many are refused before anything is made of them.
         """
         self.patch(plain, "ITEMS", 1000)
-        loads(bytesOf(b"[" + b"0," * 2999 + b"0]"))
-        for text in (b"[" + b"0," * 3000 + b"0]", b"[" + b"0," * 30_000 + b"0]", b"[]" * 4005):
-            with self.assertRaises(ValueError) as caught:
-                loads(bytesOf(text))
-            self.assertIn("more than 1000 values", str(caught.exception))
+        # Each with the number of values that it is.
+        forms = [
+            (b"0", 1),
+            (b"[]", 1),
+            (b'{"a":[ ]}', 2),
+            (b'"["', 1),
+            (b'{"~t":[]}', 1),
+            (b'{"~t":["\\"{",2,3]}', 4),
+            (b'{"~l":[1,2,3]}', 1),
+            (b'{"~c":["Mark",[]]}', 1),
+            (b'{"~c":["Point",[1,[]]]}', 3),
+            (b'{"~m":[[{"~l":[1,2,3]},{"~c":["Mark",[]]}]]}', 3),
+        ]
+        for form, count in forms:
+            most = [form] * (1000 // count) + [b"0"] * (1000 % count)
+            loads(bytesOf(b"[" + b",".join(most) + b"]"))
+            for more in ([*most, b"0"], most * 10, most * 1000):
+                with self.assertRaises(ValueError, msg=form) as caught:
+                    loads(bytesOf(b"[" + b",".join(more) + b"]"))
+                self.assertIn("more than 1000 values", str(caught.exception))
+
+    def test_S5_readingAMillion(self) -> None:
+        """
+        The documented limit, as it is: a million values, and one more.
+        """
+        self.assertEqual((plain.ITEMS, plain.DEPTH), (1_000_000, 32))
+        self.assertEqual(len(loads(bytesOf(b"[" + b"0," * 999_999 + b"0]"))), 1_000_000)
+        self.assertRaises(ValueError, loads, bytesOf(b"[" + b"0," * 1_000_000 + b"0]"))
+        # Lists that are short enough to be written as they are.
+        self.assertRaises(ValueError, dumps, [[list(range(100))] * 100] * 100)
+
+    def test_S5_keys(self) -> None:
+        """
+        As many keys as may be travel that are neither text nor bytes, of all dictionaries and sets together; one more
+        does not, nor ten times as many, and is not read either. Text and bytes are not counted.
+        """
+        keys: list[Callable[[int], Any]] = [
+            lambda number: number,
+            lambda number: float(number),
+            lambda number: (number,),
+            lambda number: frozenset([str(number)]),
+            lambda number: timedelta(number),
+            lambda number: datetime(2024, 1, 1, tzinfo=UTC) + timedelta(number),
+            lambda number: Point(number),
+            lambda number: 1 << 64 | number,
+        ]
+        for key in keys:
+            made = [key(number) for number in range(10 * plain.KEYS)]
+            for most, more, tenfold in (
+                (set(made[: plain.KEYS]), set(made[: plain.KEYS + 1]), set(made)),
+                (
+                    dict.fromkeys(made[: plain.KEYS], 0),
+                    [{each} for each in made[: plain.KEYS + 1]],
+                    dict.fromkeys(made, 0),
+                ),
+            ):
+                body = dumps(most)
+                self.assertEqual(loads(body), most)
+                for value in (more, tenfold):
+                    with self.assertRaises(ValueError) as caught:
+                        dumps(value)
+                    self.assertIn("more than 10000 keys and members of sets", str(caught.exception))
+        texts = [str(number) for number in range(20_000)] + [str(number).encode() for number in range(20_000)]
+        self.assertEqual(loads(dumps([set(texts), dict.fromkeys(texts)])), [set(texts), dict.fromkeys(texts)])
+
+    def test_S5_readingKeys(self) -> None:
+        """
+        What could not be written for its keys is not read.
+        """
+        for form in (b"%d", b'{"~i":"%x"}', b"%d.5", b'{"~t":[%d]}', b'{"~l":[%d,0,0]}', b'{"~c":["Point",[%d,0]]}'):
+            for wrap, text in ((b'{"~s":[%b]}', form), (b'{"~f":[%b]}', form), (b'{"~m":[%b]}', b"[%b,0]" % form)):
+                each = [text % number for number in range(plain.KEYS + 1)]
+                loads(bytesOf(wrap % b",".join(each[1:])))
+                with self.assertRaises(ValueError) as caught:
+                    loads(bytesOf(wrap % b",".join(each)))
+                self.assertIn("more than 10000 keys and members of sets", str(caught.exception))
+
+    def test_S5_keysThatGetInEachOthersWay(self) -> None:
+        """
+        Keys that have been chosen so that a dictionary of them takes long are refused at once: those with one hash, and
+        those that are led from one to the next.
+        """
+        prime = (1 << 61) - 1
+        alike = [number * prime for number in range(4 * plain.KEYS)]
+        for form in (b"%d", b'{"~i":"%x"}', b'{"~t":[1,%d]}', b'{"~f":[%d]}', b'{"~c":["Point",[%d,0]]}'):
+            for wrap, text in ((b'{"~s":[%b]}', form), (b'{"~m":[%b]}', b"[%b,0]" % form)):
+                each = [text % number for number in alike]
+                loads(bytesOf(wrap % b",".join(each[: foreseeable.ALIKE])))
+                for some in (each[: foreseeable.ALIKE + 1], each[: 10 * foreseeable.ALIKE], each):
+                    began = clocks.monotonic()
+                    with self.assertRaises(ValueError) as caught:
+                        loads(bytesOf(wrap % b",".join(some)))
+                    self.assertLess(clocks.monotonic() - began, 2.0)
+                    why = "more than 10000 keys" if some is each else "have the same hash"
+                    self.assertIn(why, str(caught.exception))
+        led = chained(15, 21_000)
+        for number in (len(led), plain.KEYS):
+            began = clocks.monotonic()
+            body = bytesOf(b'{"~m":[%b]}' % b",".join(b"[%d,0]" % key for key in led[:number]))
+            if number > plain.KEYS:
+                self.assertRaises(ValueError, loads, body)
+            else:
+                loads(body)
+            self.assertLess(clocks.monotonic() - began, 1.0)
+        self.assertRaises(ValueError, dumps, set(alike[:101]))
+
+    def test_keysThatAreThereTwice(self) -> None:
+        """
+        Are refused: none are written.
+        """
+        for text in (b'{"~s":[1,1.0]}', b'{"~f":["a","a"]}', b'{"~m":[[1,2],[true,3]]}'):
+            self.assertRaises(ValueError, loads, bytesOf(text))
 
     def test_textIsNotCounted(self) -> None:
         """
@@ -410,6 +536,11 @@ class LimitTests(SynchronousTestCase):
             b"[" * size,
             b"[]" * (size // 2),
             (b"[" * 90 + b"]" * 90) * (size // 180),
+            b"[" + b",".join([b"[" * 95 + b"]" * 95] * 10_000) + b"]",
+            b"[" * 4_000_000 + b"]" * 4_000_000,
+            b"[" + b'{"a":[]},' * 2_000_000 + b"0]",
+            b"[" + b'"[",' * size + b"0]",
+            b'["\\n",' + b'"[\\"",' * size + b"0]",
         ):
             began = clocks.monotonic()
             self.assertRaises(ValueError, loads, bytesOf(text))
@@ -421,6 +552,29 @@ class LimitTests(SynchronousTestCase):
         """
         self.assertRaises(ValueError, loads, bytesOf(b"9" * 100_000))
         self.assertEqual(loads(dumps(1 << 1_000_000)), 1 << 1_000_000)
+
+
+def chained(bits: int, number: int) -> list[int]:
+    """
+    Return whole numbers that a dictionary with so many bits of places leads from one to the next: half of them are in
+    places that follow each other, and the others begin with one of these.
+    """
+    mask = (1 << bits) - 1
+    keys = [0]
+    while len(keys) < number // 2:
+        keys.append((5 * keys[-1] + 1) & mask)
+    taken = set(keys)
+    early = set(keys[: number // 6])
+    key = mask
+    while len(keys) < number:
+        key += 1
+        place, rest = key & mask, key
+        while rest and place in taken:
+            rest >>= 5
+            place = (5 * place + rest + 1) & mask
+        if not rest and place in early:
+            keys.append(key)
+    return keys
 
 
 def bytesOf(text: bytes, buffers: bytes = b"") -> bytes:
@@ -511,7 +665,7 @@ class DamageTests(SynchronousTestCase):
 
     def test_classesAreMadeWithoutBeingCalled(self) -> None:
         """
-        Reading runs nothing of a registered class.
+        Reading runs nothing of a registered class but C{__post_init__}.
         """
         made: list[str] = []
 
@@ -524,7 +678,11 @@ class DamageTests(SynchronousTestCase):
             value: int
 
             def __post_init__(self) -> None:
-                made.append("post")
+                made.append(f"post {self.value}")
+
+            def __new__(cls, *args: object) -> Eager:
+                made.append("new")
+                return object.__new__(cls)
 
             def __setattr__(self, name: str, value: object) -> None:
                 made.append(name)
@@ -534,7 +692,36 @@ class DamageTests(SynchronousTestCase):
         body = dumps(Eager(5))
         made.clear()
         self.assertEqual(loads(body).value, 5)
-        self.assertEqual(made, [])
+        self.assertEqual(made, ["post 5"])
+
+    def test_whatAClassRefusesDoesNotArrive(self) -> None:
+        """
+        What C{__post_init__} raises, whatever it is, is about the bytes. It may complete the instance as well.
+        """
+
+        @dataclass(frozen=True, slots=True)
+        class Name:
+            """
+            A name without slashes.
+            """
+
+            text: str
+            size: int = field(init=False)
+
+            def __post_init__(self) -> None:
+                if "/" in self.text:
+                    raise Unshowable(self.text)
+                object.__setattr__(self, "size", len(self.text))
+
+        registerClass(Name, "test_plain.Name")
+        self.assertEqual(loads(dumps([Name("a"), {Name("bc"): 1}])), [Name("a"), {Name("bc"): 1}])
+        self.assertEqual(loads(bytesOf(b'{"~c":["test_plain.Name",["abc",99]]}')).size, 3)
+        for text in (b'"/"', b'"a/b"', b'"%b/"' % (b"x" * 100_000), b"5", b"null", b'{"~b":0}'):
+            for wrap in (b"%b", b"[[%b]]", b'{"~s":[%b]}'):
+                with self.assertRaises(ValueError, msg=text) as caught:
+                    loads(bytesOf(wrap % (b'{"~c":["test_plain.Name",[%b,1]]}' % text)))
+                self.assertIn("no test_plain.Name can have such fields", str(caught.exception))
+                self.assertLess(len(str(caught.exception)), 1000)
 
     def test_mutated(self) -> None:
         """
@@ -640,3 +827,58 @@ class RegisterTests(SynchronousTestCase):
         for wrong in (int, len, Stranger(), "Stranger", Oops):
             self.assertRaises(TypeError, registerClass, wrong)
         self.assertRaises(TypeError, registerClass, Stranger, 5)
+
+    def test_whatPostInitNeedsMustTravel(self) -> None:
+        """
+        A class whose C{__post_init__} could not be called there is refused, with an error that says what it needs.
+        """
+
+        @dataclass
+        class Given:
+            """
+            A dataclass whose initialiser takes more than the fields.
+            """
+
+            value: int
+            unit: InitVar[str] = "m"
+
+            def __post_init__(self, unit: str) -> None:
+                pass
+
+        @dataclass
+        class Wanting:
+            """
+            One that cannot be made at all.
+            """
+
+            value: int
+
+            def __post_init__(self, unit: str) -> None:  # type: ignore[override]
+                pass
+
+        @dataclass
+        class Idle:
+            """
+            One that does nothing with what it takes.
+            """
+
+            value: int
+            unit: InitVar[str] = "m"
+            kind: ClassVar[str] = "idle"
+
+        @dataclass
+        class Passing(Idle):
+            """
+            One that passes on whatever it takes.
+            """
+
+            def __post_init__(self, *args: object, **kw: object) -> None:
+                pass
+
+        for wrong in (Given, Wanting, Passing):
+            with self.assertRaises(TypeError) as caught:
+                registerClass(wrong, "test_plain.Wrong")
+            self.assertIn("__post_init__ needs more than the fields", str(caught.exception))
+            self.assertIn("'unit'" if wrong is Wanting else "unit", str(caught.exception))
+        registerClass(Idle, "test_plain.Idle")
+        self.assertEqual(loads(dumps(Idle(5))), Idle(5))

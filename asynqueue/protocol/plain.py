@@ -4,7 +4,8 @@ Values as plain data: what may travel between machines that do not trust each ot
 These travel: C{None}, booleans, whole numbers of any size, floating-point numbers, text, bytes, lists, tuples, sets,
 dictionaries with such keys and values, dates and times, and instances of the dataclasses that both ends have
 registered. Nothing else does, and nothing is converted in passing: what arrives equals what was sent, and is of the
-same type.
+same type. Reading runs nothing but methods of those classes: C{__post_init__}, and for keys and members of sets
+C{__hash__} and C{__eq__}.
 
 The bytes are JSON and, after it, what the JSON stands for but cannot hold::
 
@@ -17,13 +18,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import date, datetime, time, timedelta
+from inspect import signature
 from struct import Struct
-from typing import Any
+from typing import Any, TypeVar
 
-from asynqueue.callinfo import safeRepr
+from asynqueue.callinfo import safeRepr, said
+from asynqueue.protocol.foreseeable import ALIKE, checkHashes, foreseeable
+from asynqueue.protocol.jsontext import Skeleton
 
 #: How deeply values may be nested.
 DEPTH = 32
@@ -31,13 +34,18 @@ DEPTH = 32
 #: How many values one may consist of.
 ITEMS = 1_000_000
 
+#: How many keys of dictionaries and members of sets may be in one that are neither text nor bytes, all together. A
+#: million of them that have been chosen for it take an hour: see L{asynqueue.protocol.foreseeable}.
+KEYS = 10_000
+
 _LENGTH = Struct("<I")
 
 #: Whole numbers beyond this are not written in decimal digits, which takes time that grows with their square.
 _DECIMAL = 1 << 63
 
-#: How many values, and how deeply nested, are looked through for whether JSON can hold them as they are.
-BARE_ITEMS = 100
+#: How many values of a list, and how deeply nested, are looked through for whether JSON can hold them as they are.
+#: Together they are fewer than L{ITEMS}.
+BARE_ITEMS = 99
 BARE_DEPTH = 3
 
 #: Those of these types are so, and whole numbers that are not too large.
@@ -45,6 +53,8 @@ _SCALARS = frozenset([str, bool, float, type(None)])
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 _decode = json.JSONDecoder().decode
+
+_Set = TypeVar("_Set", set[Any], frozenset[Any])
 
 _classes: dict[str, type] = {}
 _names: dict[type, str] = {}
@@ -54,15 +64,21 @@ def registerClass(cls: type, name: str | None = None) -> type:
     """
     Let instances of a dataclass travel. To be done at both ends, and of use as a decorator.
 
+    They arrive with the values of their fields, without C{__init__} being called. C{__post_init__} is, if there is one,
+    so that what it refuses does not arrive. It must take what it has made itself. What an C{__init__} or C{__new__}
+    that is written by hand looks at is not looked at there.
+
     @param name: What it is called on the way; by default as it is called itself.
     @return: The class.
-    @raise TypeError: It is no dataclass.
+    @raise TypeError: It is no dataclass, or its C{__post_init__} needs arguments, which do not travel: those of
+        C{InitVar}, for instance.
     @raise ValueError: There is another class of that name.
     """
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
         raise TypeError(f"only a dataclass can be registered, and {cls!r} is none")
     # What cannot be made this way could not be read.
     object.__new__(cls)
+    _checkPostInit(cls)
     short = cls.__name__ if name is None else name
     if not isinstance(short, str):
         raise TypeError(f"name must be text, not {short!r}")
@@ -70,6 +86,24 @@ def registerClass(cls: type, name: str | None = None) -> type:
         raise ValueError(f"there is a class registered as {short!r} already, {_classes[short]!r}: pass another name")
     _names[cls] = short
     return cls
+
+
+def _checkPostInit(cls: Any) -> None:
+    post = getattr(cls, "__post_init__", None)
+    if post is None:
+        return
+    # Of an C{InitVar} there is an argument, but no field; of a C{ClassVar} neither.
+    known = {each.name for each in dataclasses.fields(cls)}
+    needed = [name for name in signature(cls).parameters if name in cls.__dataclass_fields__ and name not in known]
+    try:
+        signature(post).bind(None)
+    except TypeError as error:
+        needed = needed or [str(error)]
+    if needed:
+        raise TypeError(
+            f"{cls!r} cannot be registered: its __post_init__ needs more than the fields ({', '.join(needed)}), and"
+            " only these travel"
+        )
 
 
 class NotPlain(TypeError):
@@ -94,7 +128,8 @@ def dumps(value: Any) -> bytes:
     Return a value as bytes.
 
     @raise NotPlain: There is something in it that is no plain data; the message says where.
-    @raise ValueError: It is nested too deeply, or consists of too many values.
+    @raise ValueError: It is nested too deeply, or consists of too many values, or has too many keys that are neither
+        text nor bytes.
     """
     # Hot path, watched by `bench --only wire`.
     if _isBare([value], BARE_DEPTH):
@@ -137,25 +172,51 @@ def loads(body: bytes) -> Any:
         if len(text) != length:
             raise ValueError("it is cut off")
         # As many brackets and commas as are allowed are harmless, wherever they stand.
-        if text.count(b"[") + text.count(b"{") > DEPTH or text.count(b",") >= ITEMS:
-            _checkSize(text)
+        brackets = text.count(b"[") + text.count(b"{")
+        isInDoubt = (brackets > DEPTH or brackets + text.count(b",") > ITEMS) and _mayBeTooMuch(text)
         if b"{" not in text and len(body) == _LENGTH.size + length:
             # As they are.
-            return _decode(text.decode("utf-8", "surrogatepass"))
-        unpacker = _Unpacker(memoryview(body)[_LENGTH.size + length :])
-        value = json.loads(text.decode("utf-8", "surrogatepass"), object_hook=unpacker.unpacked)
-        unpacker.checkEnd()
+            value = _decode(text.decode("utf-8", "surrogatepass"))
+        else:
+            unpacker = _Unpacker(memoryview(body)[_LENGTH.size + length :])
+            value = json.loads(text.decode("utf-8", "surrogatepass"), object_hook=unpacker.unpacked)
+            unpacker.checkEnd()
+        if isInDoubt:
+            # What can be written can be read, and nothing else.
+            _Packer().packed(value, DEPTH)
     except Exception as error:  # whoever has sent it may have meant ill: whatever goes wrong has one outcome
         raise ValueError(f"this is no plain data: {error}") from error
     return value
 
 
-class _Packer:
+class _KeyCount:
+    """
+    Counts the keys that somebody may have chosen so that they get in each other's way.
+    """
+
+    _keysLeft: int
+
+    def countKeys(self, keys: Collection[Any]) -> None:
+        """
+        Take note of the keys of a dictionary, or the members of a set, before one is made of them.
+
+        @raise ValueError: They are too many, or too many have the same hash.
+        """
+        number = foreseeable(keys)
+        self._keysLeft -= number
+        if self._keysLeft < 0:
+            raise ValueError(f"it has more than {KEYS} keys and members of sets that are neither text nor bytes")
+        if number > ALIKE:
+            checkHashes(keys)
+
+
+class _Packer(_KeyCount):
     """
     Makes what JSON can hold of values.
     """
 
     def __init__(self) -> None:
+        self._keysLeft = KEYS
         self.buffers: list[bytes] = []
         self._left = ITEMS
 
@@ -207,6 +268,10 @@ class _Packer:
             raise
         return packed
 
+    def _members(self, values: set[Any] | frozenset[Any], depth: int) -> list[Any]:
+        self.countKeys(values)
+        return self._all(values, depth)
+
     def _dict(self, value: dict[Any, Any], depth: int) -> dict[str, Any]:
         key: Any = None
         isKey = False
@@ -218,6 +283,7 @@ class _Packer:
                     named[key] = self.packed(each, depth - 1)
                 return named
             self._count(2 * len(value), depth)
+            self.countKeys(value)
             pairs = []
             for key, each in value.items():
                 isKey = True
@@ -244,8 +310,8 @@ class _Packer:
 
 _PACKERS: dict[type, Callable[[_Packer, Any, int], Any]] = {
     tuple: lambda packer, value, depth: {"~t": packer._all(value, depth)},
-    set: lambda packer, value, depth: {"~s": packer._all(list(value), depth)},
-    frozenset: lambda packer, value, depth: {"~f": packer._all(list(value), depth)},
+    set: lambda packer, value, depth: {"~s": packer._members(value, depth)},
+    frozenset: lambda packer, value, depth: {"~f": packer._members(value, depth)},
     datetime: lambda packer, value, depth: {"~d": _written(value)},
     date: lambda packer, value, depth: {"~D": value.isoformat()},
     time: lambda packer, value, depth: {"~T": _written(value)},
@@ -262,12 +328,13 @@ def _written(value: datetime | time) -> str:
     return f"{value.isoformat()}~" if value.fold else value.isoformat()
 
 
-class _Unpacker:
+class _Unpacker(_KeyCount):
     """
     Makes values of what JSON has held.
     """
 
     def __init__(self, buffers: memoryview) -> None:
+        self._keysLeft = KEYS
         self._buffers = buffers
         self._place = 0
 
@@ -284,7 +351,7 @@ class _Unpacker:
         unpack = _UNPACKERS.get(key)
         if unpack is None:
             raise ValueError(f"there is nothing that is written as {key!r:.100}")
-        return unpack(content)
+        return unpack(self, content)
 
     def _buffer(self, length: int) -> memoryview:
         if type(length) is not int or not 0 <= length <= len(self._buffers) - self._place:
@@ -293,6 +360,27 @@ class _Unpacker:
         buffer = self._buffers[self._place : end]
         self._place = end
         return buffer
+
+    def members(self, kind: Callable[[list[Any]], _Set], content: Any) -> _Set:
+        """
+        Return a set, of one kind or the other.
+        """
+        self.countKeys(_list(content))
+        made = kind(content)
+        if len(made) != len(content):
+            raise ValueError("a member of a set is there twice")
+        return made
+
+    def mapping(self, content: Any) -> dict[Any, Any]:
+        """
+        Return a dictionary of pairs.
+        """
+        pairs = _list(content)
+        self.countKeys([key for key, _ in map(_list, pairs)])
+        made = dict(pairs)
+        if len(made) != len(pairs):
+            raise ValueError("a key of a dictionary is there twice")
+        return made
 
     def checkEnd(self) -> None:
         if self._place != len(self._buffers):
@@ -307,10 +395,15 @@ def _instance(content: list[Any]) -> Any:
     fields = dataclasses.fields(cls)
     if len(fields) != len(values):
         raise ValueError(f"an instance of {name} has {len(fields)} fields, not {len(values)}")
-    # As pickling would: without __init__, which may do anything.
+    # As pickling would: without __init__, which may do anything. What __post_init__ refuses could not be made here.
     instance: Any = object.__new__(cls)
     for field, value in zip(fields, values, strict=True):
         object.__setattr__(instance, field.name, value)
+    if hasattr(cls, "__post_init__"):
+        try:
+            instance.__post_init__()
+        except Exception as error:  # it is anybody's, and whatever it raises is about what has been sent
+            raise ValueError(f"no {name} can have such fields: {said(error):.500}") from error
     return instance
 
 
@@ -331,49 +424,37 @@ def _read(kind: type[datetime | time], content: str) -> datetime | time:
     return value.replace(fold=1) if content[-1:] == "~" else value
 
 
-_UNPACKERS: dict[str, Callable[[Any], Any]] = {
-    "~i": lambda content: int(_text(content), 16),
-    "~t": lambda content: tuple(_list(content)),
-    "~s": lambda content: set(_list(content)),
-    "~f": lambda content: frozenset(_list(content)),
-    "~m": lambda content: {key: value for key, value in map(_list, _list(content))},  # noqa: C416 -- pairs are checked
-    "~d": lambda content: _read(datetime, _text(content)),
-    "~D": lambda content: date.fromisoformat(_text(content)),
-    "~T": lambda content: _read(time, _text(content)),
-    "~l": lambda content: timedelta(*_list(content)),
-    "~c": lambda content: _instance(_list(content)),
+_UNPACKERS: dict[str, Callable[[_Unpacker, Any], Any]] = {
+    "~i": lambda unpacker, content: int(_text(content), 16),
+    "~t": lambda unpacker, content: tuple(_list(content)),
+    "~s": lambda unpacker, content: unpacker.members(set, content),
+    "~f": lambda unpacker, content: unpacker.members(frozenset, content),
+    "~m": lambda unpacker, content: unpacker.mapping(content),
+    "~d": lambda unpacker, content: _read(datetime, _text(content)),
+    "~D": lambda unpacker, content: date.fromisoformat(_text(content)),
+    "~T": lambda unpacker, content: _read(time, _text(content)),
+    "~l": lambda unpacker, content: timedelta(*_list(content)),
+    "~c": lambda unpacker, content: _instance(_list(content)),
 }
-
-#: What is text in JSON, whose brackets and commas do not count. Whatever is in it, each byte is looked at once.
-_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
-
-#: Brackets of all kinds as two, and everything else.
-_SQUARE = bytes.maketrans(b"{}", b"[]")
-_OTHER = bytes(set(range(256)) - set(b"[]{}"))
 
 #: So many levels JSON may have for each of a value's, for what is ours takes more of them; and two more for what is at
 #: the end of a branch.
 _LEVELS = 3
 
 
-def _checkSize(text: bytes) -> None:
+def _mayBeTooMuch(text: bytes) -> bool:
     """
-    Count how deep JSON is nested, and of how many values it consists.
+    Tell whether JSON may stand for more than a value may consist of, or be nested too deeply.
 
-    @raise ValueError: It is too much.
+    @raise ValueError: It does, by far.
     """
-    bare = _STRINGS.sub(b"", text)
-    # What is ours takes up to three commas where there was one.
-    if bare.count(b",") >= 3 * ITEMS:
-        raise ValueError(f"it consists of more than {ITEMS} values")
-    brackets = bare.translate(_SQUARE, _OTHER)
-    if len(brackets) > 8 * (ITEMS + 1):
-        raise ValueError(f"it consists of more than {ITEMS} values")
-    # With each turn the innermost level goes.
-    for _ in range(_LEVELS * DEPTH + 2):
-        outer = brackets.replace(b"[]", b"")
-        if len(outer) == len(brackets):
-            break
-        brackets = outer
-    if brackets:
-        raise ValueError(f"it is nested more than {DEPTH} deep, or its brackets do not match")
+    # What is ours takes up to four values more than it is, and half a pair one.
+    ours = min(text.count(b'{"~'), ITEMS + 1)
+    try:
+        skeleton = Skeleton(text, ITEMS + ITEMS // 2 + 4 * ours if ours else ITEMS)
+    except ValueError:
+        raise ValueError(f"it consists of more than {ITEMS} values") from None
+    depth = skeleton.depth()
+    if depth > _LEVELS * DEPTH + 2:
+        raise ValueError(f"it is nested more than {DEPTH} deep")
+    return depth > DEPTH or (skeleton.most > ITEMS and skeleton.items() > ITEMS)

@@ -6,18 +6,19 @@ How values are written as bytes between machines, by the name of the way. Which 
   - C{msgpack}: likewise with bytes and dates; needs the extra C{asynqueue[msgpack]}.
   - C{pickle}: everything that can be pickled. Reading it runs whatever its writer wants: only for peers with the role
     C{code}.
+
+Of all but the last, a value may be as deeply nested, and consist of as many, as of plain ones.
 """
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Callable
 from typing import Any
 
 from attrs import frozen
 
-from asynqueue.protocol import plain
+from asynqueue.protocol import jsonvalues, plain
 
 
 @frozen
@@ -35,56 +36,21 @@ class Serializer:
     loads: Callable[[bytes], Any]
 
 
-def _jsonDumps(value: Any) -> bytes:
-    _checkJSON(value, plain.DEPTH)
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8")
-
-
-def _checkJSON(value: Any, depth: int) -> None:
-    """
-    Look for what JSON would make something else of.
-
-    @raise TypeError: There is something.
-    @raise ValueError: It is nested too deeply.
-    """
-    if depth < 0:
-        raise ValueError(f"it is nested more than {plain.DEPTH} deep")
-    kind = type(value)
-    if kind is dict:
-        for key, each in value.items():
-            if type(key) is not str:
-                raise TypeError(f"a key must be text in JSON, not {key!r:.100}")
-            _checkJSON(each, depth - 1)
-    elif kind in (list, tuple):
-        for each in value:
-            _checkJSON(each, depth - 1)
-    elif value is not None and kind not in (str, int, float, bool):
-        raise TypeError(f"an instance of {kind.__module__}.{kind.__qualname__} cannot be written as JSON")
-
-
 def _pickleDumps(value: Any) -> bytes:
     return pickle.dumps(value, 5)
 
 
 def _msgpack() -> Serializer:
     try:
-        import msgpack
+        from asynqueue.protocol import msgpackvalues
     except ImportError:
         raise ImportError("serializer='msgpack' needs the package msgpack: install asynqueue[msgpack]") from None
-
-    def dumps(value: Any) -> bytes:
-        packed: bytes = msgpack.packb(value, use_bin_type=True, datetime=True, strict_types=False)
-        return packed
-
-    def loads(body: bytes) -> Any:
-        return msgpack.unpackb(body, raw=False, strict_map_key=False, timestamp=3)
-
-    return Serializer("msgpack", dumps, loads)
+    return Serializer("msgpack", msgpackvalues.dumps, msgpackvalues.loads)
 
 
 _KNOWN: dict[str, Callable[[], Serializer]] = {
     "plain": lambda: Serializer("plain", plain.dumps, plain.loads),
-    "json": lambda: Serializer("json", _jsonDumps, json.loads),
+    "json": lambda: Serializer("json", jsonvalues.dumps, jsonvalues.loads),
     "msgpack": _msgpack,
     "pickle": lambda: Serializer("pickle", _pickleDumps, pickle.loads),
 }
