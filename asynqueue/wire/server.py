@@ -20,6 +20,7 @@ from asynqueue.wire.endpoints import serverEndpoint
 from asynqueue.wire.node import LIMIT, Node, NodeSettings
 from asynqueue.wire.registry import Registry
 from asynqueue.wire.session import SessionFactory
+from asynqueue.wire.signals import listens, listensNoMore
 from asynqueue.wire.universe import WireWorkerUniverse
 from asynqueue.workers.lifecycle import Readiness
 
@@ -147,6 +148,7 @@ class WireServer:
             await node.started
             self._checkWanted(node)
             port = self.port = await self._endpoint.listen(SessionFactory(node))
+            listens(port)
             self._checkWanted(node)
         except BaseException as error:
             if self.node is node:
@@ -177,6 +179,7 @@ class WireServer:
     async def _stop(self, node: Node | None, grace: float = 0.0) -> None:
         port, self.port = self.port, None
         if port is not None:
+            listensNoMore(port)
             closed: Any = port.stopListening()
             if isinstance(closed, Deferred):
                 await closed
