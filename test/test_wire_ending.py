@@ -7,19 +7,27 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
+from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.trial.unittest import TestCase
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ProcessExitedAlready, ProcessTerminated
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from asynqueue import TaskQueue, deferToDelay
-from asynqueue.errors import WorkerError
+from asynqueue.errors import WorkerError, WorkerStartError
 from asynqueue.testing import LeakCheckMixin
-from asynqueue.wire import WireWorker
+from asynqueue.wire import ServerManager, WireWorker, WireWorkerUniverse
+from asynqueue.wire.manager import END_TIME, LAST_WORDS_TIME, START_TIME, ServerProcess, State
 from test.commands import ROOT, TIME_LIMIT, CommandMixin
-from test.processes import childrenOf, isAlive
+from test.processes import LIMIT, childrenOf, isAlive, textOf
+from test.support import Outcome
+from test.test_compat_wire import UNIVERSE, ManagerTestCase
 
 #: Seconds within which a program ends that is told to end at once: "second signal" of the default time bounds.
 AT_ONCE = 2.0
@@ -275,3 +283,256 @@ class SecondSignalTests(SignalTestCase):
             program.send_signal(signal.SIGTERM)
             code, _ = await self.ends(program, SOON)
             self.assertIn(code, (0, -signal.SIGTERM))
+
+
+class ManagerTests(ManagerTestCase):
+    """
+    Servers of a manager.
+    """
+
+    async def test_shutdownTwice(self) -> None:
+        """
+        All who have shut it down learn of the end when it has come, and the folder stays until then.
+        """
+        manager = self.makeManager()
+        description = manager.newSocket()
+        folder = Path(description.removeprefix("unix:")).parent
+        pid = await self.within(LIMIT, manager.spawn(description))
+        left: list[bool] = []
+
+        def ended(_: None) -> None:
+            left.extend([isAlive(pid), folder.exists()])
+
+        shutdowns = [manager.shutdown().addCallback(ended) for _ in range(3)]
+        cancelled = manager.shutdown()
+        cancelled.cancel()
+        await self.errorOf(cancelled, CancelledError)
+        self.assertTrue(folder.exists())
+        self.assertEqual(left, [])
+        await self.allOf(shutdowns)
+        self.assertEqual(left, [False] * 6)
+
+    async def test_shutdownAfterDone(self) -> None:
+        """
+        It waits for a server that has been told to end before.
+        """
+        manager = self.makeManager()
+        pid = await self.within(LIMIT, manager.spawn(manager.newSocket()))
+        ends = [Outcome(manager.done(pid)), Outcome(manager.done(pid)), Outcome(manager.done())]
+        await self.within(LIMIT, manager.shutdown())
+        self.assertFalse(isAlive(pid))
+        self.assertEqual([(each.fired, each.kind) for each in ends], [(1, None)] * 3)
+        self.assertRaises(ValueError, manager.done, pid)
+
+    async def test_spawnAndShutdown(self) -> None:
+        """
+        A server that is shut down right after it has been started does not start, whenever that is.
+        """
+        for seconds in (0, 0.05, 0.2, 0.4):
+            manager = self.makeManager()
+            starting = Outcome(manager.spawn(manager.newSocket()))
+            await deferToDelay(seconds)
+            await self.within(LIMIT, manager.shutdown())
+            self.assertEqual(starting.fired, 1)
+            if starting.failure is not None:
+                self.assertIn("was ended before it listened", str(starting.error))
+                self.assertEqual(starting.kind, WorkerStartError)
+
+    async def test_spawnWhileShuttingDown(self) -> None:
+        """
+        Servers are started before and after it, not meanwhile. The folder goes each time.
+        """
+        manager = self.makeManager()
+        description = manager.newSocket()
+        folder = Path(description.removeprefix("unix:")).parent
+        await self.within(LIMIT, manager.spawn(description))
+        end = manager.shutdown()
+        error = await self.errorOf(manager.spawn(manager.newSocket()), WorkerStartError)
+        self.assertIn("is being shut down", str(error))
+        await self.within(LIMIT, end)
+        for again in (description, manager.newSocket()):
+            pid = await self.within(LIMIT, manager.spawn(again))
+            self.assertTrue(isAlive(pid))
+            await self.within(LIMIT, manager.shutdown())
+            self.assertFalse(isAlive(pid))
+            self.assertFalse(folder.exists())
+
+    async def test_endsByItself(self) -> None:
+        """
+        A server that has ended by itself is logged, and waiting for its end is no mistake, once.
+        """
+        events = self.watchLog()
+        manager = self.makeManager()
+        for isNamed in (True, False):
+            pid = await self.within(LIMIT, manager.spawn(manager.newSocket()))
+            os.kill(pid, signal.SIGKILL)
+            await self.until(lambda: "has ended by itself" in textOf(events), "the warning")
+            (warning,) = (event for event in events if "has ended by itself" in textOf([event]))
+            self.assertEqual((warning["log_level"].name, warning["pid"]), ("warn", pid))
+            events.clear()
+            self.assertEqual(Outcome(manager.done(pid if isNamed else None)).fired, 1)
+            self.assertRaises(ValueError, manager.done, pid)
+
+    async def test_leftBehind(self) -> None:
+        """
+        The end of a server is told though a process that it has left behind has its pipes.
+        """
+        (Path(self.folder) / "leaving.py").write_text(
+            "import subprocess\n"
+            "from asynqueue.wire import WireWorkerUniverse\n"
+            "class Universe(WireWorkerUniverse):\n"
+            "    def leave(self):\n"
+            "        return subprocess.Popen(['sleep', '30'], start_new_session=True).pid\n"
+        )
+        self.addCleanup(os.unlink, f"{self.folder}/leaving.py")
+        sys.path.insert(0, self.folder)
+        self.addCleanup(sys.path.remove, self.folder)
+        self.patch(sys, "dont_write_bytecode", True)
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+        self.addCleanup(os.environ.pop, "PYTHONDONTWRITEBYTECODE")
+        manager = self.makeManager("leaving.Universe")
+        description = manager.newSocket()
+        pid = await self.within(LIMIT, manager.spawn(description))
+        queue = self.client(WireWorker(None, description))
+        left = await self.within(LIMIT, queue.call("leave"))
+        self.addCleanup(os.kill, left, signal.SIGKILL)
+        await self.shutDown(queue)
+        await self.within(LAST_WORDS_TIME + SOON, manager.done(pid))
+        self.assertTrue(isAlive(left))
+
+    async def test_cannotBeStarted(self) -> None:
+        """
+        Where there is no interpreter, the Deferred says so.
+        """
+        for executable in ("/nowhere/python", self.folder, "", None):
+            self.patch(sys, "executable", executable)
+            manager = self.makeManager()
+            error = await self.errorOf(manager.spawn(manager.newSocket()), WorkerStartError)
+            self.assertIn(executable or "sys.executable", str(error))
+            await self.within(LIMIT, manager.shutdown())
+
+    async def test_cancelled(self) -> None:
+        """
+        When the Deferred of a start is cancelled, the server ends.
+        """
+        for seconds in (0, 0.02):
+            manager = self.makeManager()
+            starting = manager.spawn(manager.newSocket(), stdio=True)
+            await deferToDelay(seconds)
+            (pid,) = (each for each in childrenOf(os.getpid()) if isAlive(each))
+            starting.cancel()
+            await self.errorOf(starting, CancelledError)
+            await self.within(LIMIT, manager.shutdown())
+            self.assertFalse(isAlive(pid))
+
+    async def test_arguments(self) -> None:
+        """
+        What is no name is told at once, with what would be one.
+        """
+
+        class Local(WireWorkerUniverse):
+            pass
+
+        for wrong, example in ((Local, Local.__qualname__), (Local(), Local.__qualname__), (5, "planets.Planets")):
+            with self.assertRaises(TypeError) as caught:
+                ServerManager(wrong)  # type: ignore[arg-type]
+            self.assertIn("wwuFQN", str(caught.exception))
+            self.assertIn(example, str(caught.exception))
+        with self.assertRaises(TypeError) as caught:
+            self.makeManager(UNIVERSE).spawn(None)  # type: ignore[arg-type]
+        self.assertIn("description", str(caught.exception))
+
+
+class ScriptedProcess:
+    """
+    Stands for a process.
+    """
+
+    pid = 7
+
+    def __init__(self) -> None:
+        self.signals: list[str] = []
+        self.isLost = False
+        self.isGone = False
+
+    def signalProcess(self, name: str) -> None:
+        """
+        Take note of a signal.
+        """
+        if self.isGone:
+            raise ProcessExitedAlready
+        self.signals.append(name)
+
+    def loseConnection(self) -> None:
+        """
+        Take note that the pipes are to be closed.
+        """
+        self.isLost = True
+
+
+class ServerProcessTests(SynchronousTestCase):
+    """
+    A server, with its process stepped by hand.
+    """
+
+    def setUp(self) -> None:
+        """
+        Start it.
+        """
+        self.clock = Clock()
+        self.ended: list[bool] = []
+        self.server = ServerProcess(self.clock, "unix:x", lambda server, isByItself: self.ended.append(isByItself))
+        self.process = ScriptedProcess()
+        self.server.makeConnection(self.process)
+        self.listening = Outcome(self.server.listening)
+
+    def end(self, number: int = signal.SIGKILL) -> None:
+        """
+        Let the process end.
+        """
+        self.process.isGone = True
+        reason = Failure(ProcessTerminated(signal=number))
+        self.server.processExited(reason)
+        self.server.processEnded(reason)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertIs(self.server.state, State.ENDED)
+
+    def test_listensTooLate(self) -> None:
+        """
+        A server that listens when it has been told to end is told once, has not started, and is killed.
+        """
+        ends = [Outcome(self.server.end()), Outcome(self.server.end())]
+        self.server.childDataReceived(1, b"listening on unix:x\n")
+        self.assertEqual(self.listening.fired, 0)
+        self.clock.advance(END_TIME)
+        self.assertEqual(self.process.signals, ["TERM", "KILL"])
+        self.end()
+        self.assertIn("was ended before it listened", str(self.listening.error))
+        self.assertEqual([each.fired for each in ends], [1, 1])
+        self.assertEqual(self.ended, [False])
+        self.assertEqual(Outcome(self.server.end()).fired, 1)
+
+    def test_listensNever(self) -> None:
+        """
+        One that takes too long is killed, and the error says so.
+        """
+        self.server.childDataReceived(2, b"thinking\n")
+        self.clock.advance(START_TIME)
+        self.assertEqual(self.process.signals, ["KILL"])
+        self.end()
+        self.assertIn("thinking", str(self.listening.error))
+        self.assertIn("did not listen within", str(self.listening.error))
+        self.assertEqual(self.ended, [False])
+
+    def test_pipesOfOthers(self) -> None:
+        """
+        The pipes are closed some time after the end.
+        """
+        self.server.childDataReceived(1, b"listening on unix:x\n")
+        self.assertIs(self.listening.value, self.server)
+        self.process.isGone = True
+        self.server.processExited(Failure(ProcessTerminated(1)))
+        self.clock.advance(LAST_WORDS_TIME)
+        self.assertTrue(self.process.isLost)
+        self.end()
+        self.assertEqual(self.ended, [True])
