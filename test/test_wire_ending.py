@@ -4,6 +4,7 @@ Tests of how servers come to their ends: by signals, with the program that has s
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -13,20 +14,25 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+from twisted.application.service import MultiService
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ProcessExitedAlready, ProcessTerminated
+from twisted.internet.error import CannotListenError, ProcessExitedAlready, ProcessTerminated
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from asynqueue import TaskQueue, deferToDelay
 from asynqueue.errors import WorkerError, WorkerStartError
 from asynqueue.testing import LeakCheckMixin
-from asynqueue.wire import ServerManager, WireWorker, WireWorkerUniverse
+from asynqueue.wire import ServerManager, WireServer, WireWorker, WireWorkerUniverse
 from asynqueue.wire.manager import END_TIME, LAST_WORDS_TIME, START_TIME, ServerProcess, State
+from asynqueue.wire.node import FAREWELL
 from test.commands import ROOT, TIME_LIMIT, CommandMixin
+from test.nodes import IS_ROOT, WireTestCase
 from test.processes import LIMIT, childrenOf, isAlive, textOf
-from test.support import Outcome
+from test.support import Outcome, QueueTestCase
 from test.test_compat_wire import UNIVERSE, ManagerTestCase
 
 #: Seconds within which a program ends that is told to end at once: "second signal" of the default time bounds.
@@ -536,3 +542,216 @@ class ServerProcessTests(SynchronousTestCase):
         self.assertTrue(self.process.isLost)
         self.end()
         self.assertEqual(self.ended, [True])
+
+
+class ServiceTests(WireTestCase):
+    """
+    The service of a server.
+    """
+
+    def loggedBadly(self, events: list[Any]) -> str:
+        """
+        Return what has been logged that is worse than a warning, with what comes when garbage is collected.
+        """
+        gc.collect()
+        return textOf([event for event in events if event["log_level"].name in ("error", "critical")])
+
+    async def test_cannotListen(self) -> None:
+        """
+        A server that cannot listen is logged at once, and its service does not run. It can be started later.
+        """
+        events = self.watchLog()
+        other = await self.serve()
+        services = MultiService()
+        service = self.makeServer().service
+        service.setServiceParent(services)
+        services.startService()
+        await self.until(lambda: not service.running, "the failure")
+        text = self.loggedBadly(events)
+        self.assertIn(f"the server at {self.description} cannot be started: ", text)
+        self.assertIn("another process listens", text)
+        self.assertEqual((text.count("\n"), self.flushLoggedErrors()), (0, []))
+        await self.within(LIMIT, other.stop())
+        self.assertIsNotNone(await self.within(LIMIT, service.startService()))
+        self.assertTrue(service.running)
+        self.assertRaises(RuntimeError, service.startService)
+        self.assertTrue(service.running)
+        await self.within(LIMIT, services.stopService())
+        self.assertFalse(service.running)
+
+    async def test_stoppedWhileItStarts(self) -> None:
+        """
+        A service that is stopped while child processes start stops, without a word, and can be started again.
+        """
+        events = self.watchLog()
+        for seconds in (0, 0.1, 0.5):
+            server = self.makeServer(processes=1)
+            started = Outcome(server.service.startService())
+            await deferToDelay(seconds)
+            await self.within(LIMIT, server.service.stopService())
+            self.assertEqual((started.fired, started.failure), (1, None))
+            self.assertFalse(server.service.running)
+            self.assertIsNone(server.port)
+            self.assertFalse(os.path.exists(f"{self.folder}/socket"))
+            self.assertEqual(self.loggedBadly(events), "")
+            self.assertIsNotNone(await self.within(LIMIT, server.service.startService()))
+            await self.within(LIMIT, server.service.stopService())
+
+    async def test_deadChild(self) -> None:
+        """
+        Why a child process could not be started is logged.
+        """
+        events = self.watchLog()
+        environment = {**self.environment, "PYTHONHOME": "/nowhere"}
+        server = self.makeServer(processes=1, processKeywords={"environment": environment})
+        self.assertIsNone(await self.within(LIMIT, server.service.startService()))
+        self.assertFalse(server.service.running)
+        self.assertIn("cannot be started: ", self.loggedBadly(events))
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+
+class SlowPort:
+    """
+    A port that takes its time to close.
+    """
+
+    def __init__(self) -> None:
+        self.closed: Deferred[None] = Deferred()
+        self.isTold = False
+
+    def getHost(self) -> IPv4Address:
+        """
+        Return an address.
+        """
+        return IPv4Address("TCP", "127.0.0.1", 1)
+
+    def stopListening(self) -> Deferred[None]:
+        """
+        Take note.
+        """
+        self.isTold = True
+        return self.closed
+
+
+class SlowEndpoint:
+    """
+    An endpoint that takes its time to listen.
+    """
+
+    def __init__(self) -> None:
+        self.listenings: list[Deferred[Any]] = []
+
+    def listen(self, protocolFactory: Any) -> Deferred[Any]:
+        """
+        Return a Deferred for the test to fire.
+        """
+        listening: Deferred[Any] = Deferred()
+        self.listenings.append(listening)
+        return listening
+
+
+class SlowServer(WireServer):
+    """
+    A server at such an endpoint.
+    """
+
+    def __init__(self, endpoint: SlowEndpoint, reactor: Any) -> None:
+        super().__init__(
+            "tcp:1:interface=127.0.0.1", reactor=reactor, grace=0, insecure_plaintext=True, insecure_root=IS_ROOT
+        )
+        self._endpoint = endpoint  # type: ignore[assignment]
+
+
+class SlowlyListeningTests(QueueTestCase):
+    """
+    Servers that are stopped while their endpoint has not said yet whether they listen.
+    """
+
+    def setUp(self) -> None:
+        """
+        Start one.
+        """
+        super().setUp()
+        self.clock = MemoryReactorClock()
+        self.endpoint = SlowEndpoint()
+        self.server = SlowServer(self.endpoint, self.clock)
+        self.events = self.watchLog()
+        self.started = Outcome(self.server.start())
+
+    def stop(self) -> Outcome:
+        """
+        Stop it, which takes until it has listened.
+        """
+        stopped = Outcome(self.server.stop())
+        self.turn()
+        self.assertPending(self.started)
+        self.assertPending(stopped)
+        return stopped
+
+    def test_closes(self) -> None:
+        """
+        The port is closed when it comes, and the stop is over when that is done.
+        """
+        stopped = self.stop()
+        port = SlowPort()
+        self.endpoint.listenings[0].callback(port)
+        self.assertTrue(port.isTold)
+        self.assertPending(stopped)
+        port.closed.callback(None)
+        self.assertValue(stopped, None)
+        self.assertIn("was stopped before it listened", str(self.assertFailed(self.started, WorkerStartError)))
+        self.assertIsNone(self.server.port)
+
+    def test_fails(self) -> None:
+        """
+        That it could not have listened makes no difference, but as a cause.
+        """
+        for error in (CannotListenError("127.0.0.1", 1, OSError("in use")), ZeroDivisionError()):
+            stopped = self.stop()
+            self.endpoint.listenings.pop().errback(error)
+            self.assertValue(stopped, None)
+            self.assertIs(self.assertFailed(self.started, WorkerStartError).__cause__, error)
+            self.started = Outcome(self.server.start())
+        self.stop()
+        self.endpoint.listenings.pop().errback(ZeroDivisionError())
+
+    def test_never(self) -> None:
+        """
+        The stop does not wait for ever. A port that comes afterwards is closed, and is none of the next start's.
+        """
+        stopped = self.stop()
+        self.clock.advance(FAREWELL)
+        self.assertValue(stopped, None)
+        self.assertIn("was stopped before it listened", textOf(self.events))
+        again = Outcome(self.server.start())
+        late, port = SlowPort(), SlowPort()
+        self.endpoint.listenings[1].callback(port)
+        self.endpoint.listenings[0].callback(late)
+        late.closed.callback(None)
+        self.assertFailed(self.started, WorkerStartError)
+        self.assertValue(again, port)
+        self.assertIs(self.server.port, port)
+        self.assertEqual((late.isTold, port.isTold), (True, False))
+        port.closed.callback(None)
+        self.assertValue(Outcome(self.server.stop()), None)
+        self.assertTrue(port.isTold)
+
+    def test_service(self) -> None:
+        """
+        A service is stopped without a word; what nobody expects is logged as an error.
+        """
+        self.stop()
+        self.endpoint.listenings.pop().errback(ZeroDivisionError())
+        service = self.server.service
+        started, stopped = Outcome(service.startService()), Outcome(service.stopService())
+        self.endpoint.listenings.pop().errback(ZeroDivisionError())
+        self.assertValue(started, None)
+        self.assertValue(stopped, None)
+        gc.collect()
+        self.assertEqual(self.flushLoggedErrors(), [])
+        started = Outcome(service.startService())
+        self.endpoint.listenings.pop().errback(ZeroDivisionError("odd"))
+        self.assertValue(started, None)
+        self.assertFalse(service.running)
+        self.assertIn("cannot be started: odd", textOf(self.events))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
