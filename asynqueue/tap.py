@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from twisted.application.service import IService
+from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
@@ -141,7 +141,17 @@ class _TwistService(NodeService):
 
     def startService(self) -> Deferred[str | None]:
         """
-        Start the server, and hear signals when the reactor does.
+        Start the server when the reactor runs. Until it hears signals, an interrupt is an exception, which would be
+        lost in the midst of a start.
         """
-        self._reactor.callWhenRunning(endAtSecond, endProcess=self._endProcess)
-        return super().startService()
+        Service.startService(self)
+        begun: Deferred[str | None] = Deferred()
+        self._reactor.callWhenRunning(self._begin, begun)
+        return begun
+
+    def _begin(self, begun: Deferred[str | None]) -> None:
+        if self.running:
+            endAtSecond(endProcess=self._endProcess)
+            super().startService().chainDeferred(begun)
+        else:
+            begun.callback(None)

@@ -4,6 +4,7 @@ Tests of how servers come to their ends: by signals, with the program that has s
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -70,15 +71,12 @@ BLOCKING = """
         os.kill(pid, signal.SIGTERM)
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
+    @expose("nothing")
+    def nothing():
+        pass
+
     class Universe(WireWorkerUniverse):
-        def block(self, path, seconds):
-            return block(path, seconds)
-
-        def spin(self, path, seconds):
-            return spin(path, seconds)
-
-        def fork(self):
-            return fork()
+        pass
 """
 
 
@@ -100,37 +98,40 @@ class SignalTestCase(LeakCheckMixin, CommandMixin, TestCase):
 
     # Three programs
 
-    async def command(self, *workers: str) -> subprocess.Popen[str]:
+    async def command(self, workers: str = "reactor", *options: str, isAwaited: bool = True) -> subprocess.Popen[str]:
         """
         Start C{asynqueue worker}.
         """
-        return self.worker("--import", "blocking", "--workers", *(workers or ("reactor",)))
+        command = ["asynqueue", "worker", "--listen", self.description, *ROOT, "--import", "thumbs"]
+        program = self.start(*command, "--import", "blocking", "--workers", workers, *options)
+        return self.listening(program, isAwaited)
 
-    async def module(self, *workers: str) -> subprocess.Popen[str]:
+    async def module(self, workers: str = "reactor", *options: str, isAwaited: bool = True) -> subprocess.Popen[str]:
         """
         Start C{python -m asynqueue.wire}.
         """
-        options = [f"--{kind}={number}" for kind, number in self.counts(workers).items()]
-        program = self.start("asynqueue.wire", *ROOT, *options, self.description, "blocking.Universe")
-        self.assertEqual(self.line(program), f"listening on {self.description}\n")
+        kind, _, number = workers.partition(":")
+        counts = [f"--{kind}s" if kind == "thread" else "--processes", number] if number else []
+        program = self.start("asynqueue.wire", *ROOT, *counts, *options, self.description, "blocking.Universe")
+        return self.listening(program, isAwaited)
+
+    def listening(self, program: subprocess.Popen[str], isAwaited: bool) -> subprocess.Popen[str]:
+        """
+        Wait until a program listens.
+        """
+        if isAwaited:
+            self.assertEqual(self.line(program), f"listening on {self.description}\n")
         return program
 
-    async def twist(self, *workers: str) -> subprocess.Popen[str]:
+    async def twist(self, workers: str = "reactor", *options: str, isAwaited: bool = True) -> subprocess.Popen[str]:
         """
         Start C{twist asynqueue}.
         """
         command = ["twisted", "--log-format", "text", "--log-file", "log", "asynqueue", "--listen", self.description]
-        program = self.start(*command, *ROOT, "--import", "blocking", "--workers", *(workers or ("reactor",)))
-        await self.until(lambda: "listening on" in self.log(), "the start of twist")
+        program = self.start(*command, *ROOT, "--import", "blocking", "--workers", workers, *options)
+        if isAwaited:
+            await self.until(lambda: "listening on" in self.log(), "the start of twist")
         return program
-
-    @staticmethod
-    def counts(workers: tuple[str, ...]) -> dict[str, str]:
-        """
-        Return how many workers of which kind there are to be.
-        """
-        parts = (each.split(":") for each in workers)
-        return {{"thread": "threads", "process": "processes"}[kind]: number for kind, number in parts}
 
     def log(self) -> str:
         """
@@ -289,6 +290,98 @@ class SecondSignalTests(SignalTestCase):
             program.send_signal(signal.SIGTERM)
             code, _ = await self.ends(program, SOON)
             self.assertIn(code, (0, -signal.SIGTERM))
+
+
+class FirstSignalTests(SignalTestCase):
+    """
+    F66: at the first signal a server ends when its calls have, or its grace is over, and with nothing to do at once.
+    """
+
+    def codeOf(self, start: Any, number: int) -> int:
+        """
+        Return the exit code of a program that was ended well by a signal. Twist ends by it, whatever the service.
+        """
+        return -number if start == self.twist else 0
+
+    async def endsWell(self, start: Any, program: subprocess.Popen[str], number: int) -> None:
+        """
+        See that a program ends at once, without an error, and that nothing is left.
+        """
+        code, errors = await self.ends(program, AT_ONCE)
+        self.assertEqual(code, self.codeOf(start, number), errors)
+        for word in ("Traceback", "Error", "Unhandled", "at once"):
+            self.assertNotIn(word, errors + self.log())
+        self.assertFalse((self.folder / "queue").exists())
+        (self.folder / "log").unlink(missing_ok=True)
+
+    async def test_F66_idle(self) -> None:
+        """
+        Nothing goes on, with and without a caller.
+        """
+        for start in (self.command, self.module, self.twist):
+            for workers, number in (("thread:1", signal.SIGTERM), ("process:1", signal.SIGINT)):
+                program = await start(workers)
+                children = childrenOf(program.pid)
+                program.send_signal(number)
+                await self.endsWell(start, program, number)
+                self.assertFalse(any(map(isAlive, children)))
+            program = await start()
+            queue = self.connect()
+            self.assertEqual(await queue.call("nothing"), None)
+            program.send_signal(signal.SIGTERM)
+            await self.endsWell(start, program, signal.SIGTERM)
+            await queue.shutdown()
+
+    async def test_F66_starting(self) -> None:
+        """
+        A server that is told to end while it starts does not go on, and does not stay either.
+        """
+        for start in (self.command, self.module, self.twist):
+            for seconds in (0.15, 0.2, 0.25, 0.4):
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    program = await start("process:2", isAwaited=False)
+                    await deferToDelay(seconds)
+                    program.send_signal(number)
+                    with contextlib.suppress(AssertionError):
+                        await self.until(lambda of=program: of.poll() is not None, "its end", SOON)
+                    if number == signal.SIGINT and program.poll() is None:
+                        # The interrupt was an exception that nobody passed on, as where Twisted looks for plug-ins.
+                        program.send_signal(number)
+                    code, errors = await self.ends(program, AT_ONCE)
+                    # It may not have come to hear signals.
+                    self.assertIn(code, (self.codeOf(start, number), -number), errors)
+                    self.assertFalse((self.folder / "queue").exists())
+
+    async def test_F66_graceful(self) -> None:
+        """
+        A call goes on: in the reactor, in a thread, in a child process. It has its result, and the server ends then.
+        """
+        for start in (self.command, self.module, self.twist):
+            for workers, number in (
+                ("reactor", signal.SIGINT),
+                ("thread:1", signal.SIGTERM),
+                ("process:1", signal.SIGINT),
+            ):
+                program = await start(workers)
+                queue = self.connect()
+                call = await self.begin(queue, "block", 0.5)
+                program.send_signal(number)
+                self.assertEqual(await call, "done")
+                await self.endsWell(start, program, number)
+                await queue.shutdown()
+
+    async def test_F66_grace(self) -> None:
+        """
+        A call goes on for longer than the grace. It is lost, and the server ends, without a second signal.
+        """
+        for start in (self.command, self.twist):
+            program = await start("process:1", "--grace", "0.5")
+            queue = self.connect()
+            call = await self.begin(queue, "block", 50)
+            program.send_signal(signal.SIGTERM)
+            await self.assertFailure(call, WorkerError)
+            await self.endsWell(start, program, signal.SIGTERM)
+            await queue.shutdown()
 
 
 class ManagerTests(ManagerTestCase):
