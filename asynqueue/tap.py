@@ -8,7 +8,8 @@ import os
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from twisted.application.service import IService
+from twisted.application.service import IService, Service
+from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -20,7 +21,8 @@ from asynqueue.errors import AsynQueueError
 from asynqueue.service.choices import DEFAULT_WORKERS, Choices, parseWorkers
 from asynqueue.service.nodeservice import NodeService
 from asynqueue.service.notices import Notices
-from asynqueue.wire.server import GRACE
+from asynqueue.wire.server import GRACE, WireServer
+from asynqueue.wire.signals import endAtSecond
 from asynqueue.wire.switches import SWITCHES
 
 log = Logger()
@@ -94,8 +96,8 @@ def makeService(options: Options, reactor: Any = None, endProcess: Callable[[int
     Make the service.
 
     @param reactor: The reactor, by default the global one, which C{twist} has installed.
-    @param endProcess: Ends the process with an exit code, when the reactor has stopped for the server could not be
-        started.
+    @param endProcess: Ends the process with an exit code: when the reactor has stopped for the server could not be
+        started, and at the second signal.
     @raise SystemExit: The server cannot be made; the text says why.
     """
     if reactor is None:
@@ -116,5 +118,40 @@ def makeService(options: Options, reactor: Any = None, endProcess: Callable[[int
         raise SystemExit(
             f"asynqueue: the server at {description} cannot be started: {as_options(str(error))}"
         ) from None
-    service: IService = NodeService(server, Notices(os.environ), failed)
+    service: IService = _TwistService(server, failed, reactor, endProcess)
     return service
+
+
+class _TwistService(NodeService):
+    """
+    Starts and stops a server with the reactor, which hears the first signal that asks the program to end. At the second
+    one the process ends at once.
+    """
+
+    def __init__(
+        self,
+        server: WireServer,
+        onFailed: Callable[[Failure], object],
+        reactor: Any,
+        endProcess: Callable[[int], object],
+    ) -> None:
+        super().__init__(server, Notices(os.environ), onFailed)
+        self._reactor = reactor
+        self._endProcess = endProcess
+
+    def startService(self) -> Deferred[str | None]:
+        """
+        Start the server when the reactor runs. Until it hears signals, an interrupt is an exception, which would be
+        lost in the midst of a start.
+        """
+        Service.startService(self)
+        begun: Deferred[str | None] = Deferred()
+        self._reactor.callWhenRunning(self._begin, begun)
+        return begun
+
+    def _begin(self, begun: Deferred[str | None]) -> None:
+        if self.running:
+            endAtSecond(endProcess=self._endProcess)
+            super().startService().chainDeferred(begun)
+        else:
+            begun.callback(None)

@@ -5,6 +5,7 @@ Tests of C{twist asynqueue}.
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from typing import Any, cast
 
 from twisted.application.service import IServiceMaker
@@ -112,6 +113,21 @@ class ScriptedServer:
         return d
 
 
+class WaitingReactor:
+    """
+    Stands for a reactor that does not run yet.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], object]] = []
+
+    def callWhenRunning(self, func: Callable[..., object], *args: object) -> None:
+        """
+        Take note.
+        """
+        self.waiting.append(lambda: func(*args))
+
+
 class Port:
     """
     Stands for a port.
@@ -170,6 +186,24 @@ class ServiceTests(SynchronousTestCase):
         self.assertIsNone(self.successResultOf(started))
         self.assertEqual([failure.check(InsecureTransport) for failure in self.failures], [InsecureTransport])
         self.successResultOf(self.service.stopService())
+
+    def test_untilTheReactorRuns(self) -> None:
+        """
+        The service of twist waits for the reactor, and takes no signals, nor starts a server, if it is stopped before.
+        """
+        options = tap.Options()
+        options.parseOptions(["--listen", f"unix:{self.mktemp()[-50:]}", "--workers", "reactor", *ROOT])
+        reactor = WaitingReactor()
+        service = cast(NodeService, tap.makeService(options, reactor))
+        handler = signal.getsignal(signal.SIGTERM)
+        started = service.startService()
+        self.assertNoResult(started)
+        self.successResultOf(service.stopService())
+        (begin,) = reactor.waiting
+        begin()
+        self.assertIsNone(self.successResultOf(started))
+        self.assertIsNone(service.server.node)
+        self.assertIs(signal.getsignal(signal.SIGTERM), handler)
 
     def test_neverStarted(self) -> None:
         """

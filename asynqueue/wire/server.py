@@ -8,18 +8,21 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, FirstError
+from twisted.internet.defer import Deferred, FirstError, TimeoutError, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.reflect import InvalidName, namedAny
 
-from asynqueue.errors import AuthError, WorkerStartError
+from asynqueue.errors import AsynQueueError, AuthError, WorkerStartError
 from asynqueue.options import checkedTimeout
 from asynqueue.process.worker import ProcessWorker
 from asynqueue.threads.worker import ThreadWorker
 from asynqueue.wire.endpoints import serverEndpoint
-from asynqueue.wire.node import LIMIT, Node, NodeSettings
+from asynqueue.wire.node import FAREWELL, LIMIT, Node, NodeSettings
 from asynqueue.wire.registry import Registry
 from asynqueue.wire.session import SessionFactory
+from asynqueue.wire.signals import listens, listensNoMore
 from asynqueue.wire.universe import WireWorkerUniverse
 from asynqueue.workers.lifecycle import Readiness
 
@@ -39,10 +42,13 @@ class WireServer:
     """
     Has calls run that come over connections.
 
-    @ivar service: What starts and stops the server, for a program that is made of Twisted's services.
+    @ivar service: What starts and stops the server, for a program that is made of Twisted's services. If the server
+        cannot be started, that is logged, and the service does not run.
     @ivar node: Runs the calls; C{None} while the server is not started.
     @ivar port: Where it listens; C{None} while it does not.
     """
+
+    log = Logger()
 
     def __init__(
         self,
@@ -111,6 +117,9 @@ class WireServer:
         )
         self._isStopping = False
         self._ends = Readiness()
+        # How many starts are under way: more than one, if one that was given up has not come to its end.
+        self._underWay = 0
+        self._starts = Readiness()
         self._registry = Registry(_universe(wwu, self))
         self._endpoint = serverEndpoint(
             reactor,
@@ -137,33 +146,45 @@ class WireServer:
         Start the workers, and listen.
 
         @return: Fires with the port when callers can connect. Errbacks if a worker could not be started, or this
-            process cannot listen there.
+            process cannot listen there, and L{WorkerStartError} if the server is stopped before.
         @raise RuntimeError: The server is started, or is about to stop.
         """
         if self.node is not None or self._isStopping:
             state = "is about to stop" if self._isStopping else "is started already"
             raise RuntimeError(f"the server at {self.description} {state}")
-        self.node = self._makeNode()
-        return Deferred.fromCoroutine(self._start(self.node))
+        node = self.node = self._makeNode()
+        return Deferred.fromCoroutine(self._start(node))
 
     async def _start(self, node: Node) -> IListeningPort:
+        self._underWay += 1
+        try:
+            return await self._listen(node)
+        finally:
+            self._underWay -= 1
+            if not self._underWay:
+                self._starts.ready()
+
+    async def _listen(self, node: Node) -> IListeningPort:
+        cause = None
         try:
             await node.started
-            self._checkWanted(node)
-            port = self.port = await self._endpoint.listen(SessionFactory(node))
-            self._checkWanted(node)
-        except BaseException as error:
+            if self.node is node:
+                port = await self._endpoint.listen(SessionFactory(node))
+                if self.node is node:
+                    self.port = port
+                    listens(port)
+                    return port
+                # Nobody else knows of it.
+                await maybeDeferred(port.stopListening)
+        except BaseException as error:  # it is raised again, or what comes of it
             if self.node is node:
                 self.node = None
                 await self._stop(node)
-            if isinstance(error, FirstError):
-                error.subFailure.raiseException()
-            raise
-        return port
-
-    def _checkWanted(self, node: Node) -> None:
-        if self.node is not node:
-            raise WorkerStartError(f"the server at {self.description} was stopped before it listened")
+                if isinstance(error, FirstError):
+                    error.subFailure.raiseException()
+                raise
+            cause = error
+        raise WorkerStartError(f"the server at {self.description} was stopped before it listened") from cause
 
     def stop(self) -> Deferred[None]:
         """
@@ -175,15 +196,29 @@ class WireServer:
         if not self._isStopping:
             self._isStopping = True
             node, self.node = self.node, None
-            Deferred.fromCoroutine(self._stop(node, self._grace)).addBoth(self._stopped)
+            Deferred.fromCoroutine(self._end(node)).addBoth(self._stopped)
         return ended
+
+    async def _end(self, node: Node | None) -> None:
+        await self._stop(node, self._grace)
+        if self._underWay:
+            # It may be about to listen; then it closes its port.
+            started = self._starts.wait()
+            started.addTimeout(max(self._grace, FAREWELL), self._reactor)
+            try:
+                await started
+            except TimeoutError:
+                self.log.warn(
+                    "The server at {place} was stopped before it listened. It may listen yet for a moment, and close"
+                    " its port then.",
+                    place=self.description,
+                )
 
     async def _stop(self, node: Node | None, grace: float = 0.0) -> None:
         port, self.port = self.port, None
         if port is not None:
-            closed: Any = port.stopListening()
-            if isinstance(closed, Deferred):
-                await closed
+            listensNoMore(port)
+            await maybeDeferred(port.stopListening)
         if node is not None:
             await node.stop(grace)
 
@@ -200,19 +235,38 @@ class _WireService(Service):
     Starts and stops a server with the program.
     """
 
+    log = Logger()
+
     def __init__(self, server: WireServer) -> None:
         self._server = server
 
-    def startService(self) -> Deferred[Any]:
+    def startService(self) -> Deferred[IListeningPort | None]:
         """
-        Start.
+        Start. If that fails, it is logged, for who starts services does not look at what they return.
+
+        @return: Fires with the port, or with C{None} if the server could not be started, or was stopped before.
+        @raise RuntimeError: The server is started, or is about to stop.
         """
+        started: Deferred[Any] = self._server.start()
         super().startService()  # type: ignore[no-untyped-call]
-        return self._server.start()
+        return started.addErrback(self._failed)
+
+    def _failed(self, failure: Failure) -> None:
+        if not self.running:
+            # It has been stopped.
+            return
+        self.running = 0
+        place = self._server.description
+        why = failure.getErrorMessage()
+        self.log.critical("the server at {place} cannot be started: {why}", place=place, why=why)
+        if not failure.check(AsynQueueError, CannotListenError, OSError):
+            self.log.failure("this is where it went wrong", failure)
 
     def stopService(self) -> Deferred[None]:
         """
         Stop.
+
+        @return: Fires when the server has stopped, be it that it was still starting.
         """
         super().stopService()  # type: ignore[no-untyped-call]
         return self._server.stop()
