@@ -11,7 +11,7 @@ from typing import Any
 import trustme
 from twisted.internet.defer import CancelledError
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol, wrapClientTLS
-from twisted.internet.error import ConnectionClosed, ConnectionLost
+from twisted.internet.error import ConnectionClosed
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import TLSVersion, optionsForClientTLS
 from zope.interface import implementer
@@ -585,18 +585,34 @@ class LimitTests(TLSTestCase):
         await self.assertTalks(third)
 
     @run
-    async def test_blockedAfterFailures(self) -> None:
+    async def test_F111_silentCrowd(self) -> None:
         """
-        Who was refused too often is not even talked to.
+        More who say nothing than there may be, renewed all the time, shut nobody out.
         """
-        limits = Limits(failures=2, acceptsPerSecond=100)
-        server = await self.serve("aqtls:0", keys=self.server, limits=limits)
+        server = await self.serve("aqtls:0", keys=self.server)
+        silent = Recorders()
+        inner = TCP4ClientEndpoint(reactor, "127.0.0.1", server.number)
+        for _ in range(40):
+            await inner.connect(silent)
+        for _ in range(3):
+            await self.assertTalks(await self.connect(self.place(server), keys=self.client))
+            await inner.connect(silent)
+        self.assertEqual(server.reasons, [])
+        for protocol in silent.made:
+            protocol.transport.abortConnection()
+            await protocol.lost.addTimeout(LIMIT, reactor)
+
+    @run
+    async def test_failuresOfThisHost(self) -> None:
+        """
+        However often one process of this host is refused, no other is shut out.
+        """
+        server = await self.serve("aqtls:0", keys=self.server, limits=Limits(failures=2))
         keys = Altered(self.client, client=fromTrustme("laptop"))
-        for _ in range(2):
+        for _ in range(4):
             await self.refused(self.place(server), keys=keys)
-        await self.until(lambda: len(server.refusals) == 2)
-        with self.assertRaises(ConnectionLost):
-            await self.connect(self.place(server), keys=self.client)
+        await self.until(lambda: len(server.refusals) == 4)
+        await self.assertTalks(await self.connect(self.place(server), keys=self.client))
 
     @run
     async def test_cancelledConnect(self) -> None:

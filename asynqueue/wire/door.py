@@ -75,12 +75,15 @@ class Door(ProtocolWrapper):
     transport: Any
 
     def __init__(
-        self, factory: DoorFactory, judge: Judge, address: IAddress | None, onOpen: Callable[[], None]
+        self, factory: DoorFactory, judge: Judge, address: IAddress | None, onKnown: Callable[[], None]
     ) -> None:
+        """
+        @param onKnown: Called when the other end has been let in: once, or when it is open once more.
+        """
         super().__init__(factory, None)  # type: ignore[arg-type]
         self._judge = judge
         self._address = address
-        self._onOpen = onOpen
+        self._onKnown = onKnown
         self._clock = factory.clock
         self._isServer = factory.isServer
         self._buffer = b""
@@ -262,6 +265,9 @@ class Door(ProtocolWrapper):
     def _judged(self, rest: bytes) -> None:
         self._identity = self._judge.judge(self.transport)
         self.stage = Stage.JUDGED
+        if self._identity.how != "insecure":
+            # Whoever has shown nothing is not known before it has said something at least.
+            self._onKnown()
         if self._isServer:
             self.transport.write(ADMITTED)
         if rest:
@@ -287,7 +293,7 @@ class Door(ProtocolWrapper):
         self.stage = Stage.OPEN
         if self._deadline is not None:
             self._deadline.cancel()
-        self._onOpen()
+        self._onKnown()
         self.wrappedProtocol = protocol
         self._look()
         protocol.makeConnection(self)

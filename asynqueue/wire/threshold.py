@@ -25,7 +25,7 @@ from zope.interface import implementer
 from asynqueue.errors import AuthError
 from asynqueue.wire.door import Door, Stage
 from asynqueue.wire.judges import Judge
-from asynqueue.wire.limits import ConnectionCaps, Limits
+from asynqueue.wire.limits import ConnectionCaps, Limits, Place, peerOf
 from asynqueue.wire.refusals import Refusal
 from asynqueue.wire.tls import TLSEnds
 from asynqueue.wire.transports import hostOf
@@ -37,17 +37,18 @@ class Threshold(ProtocolWrapper):
     Bounds what may come before it is known whose it is.
 
     @ivar door: The door behind it.
+    @ivar place: Its place among all connections.
     """
 
     wrappedProtocol: Any
     transport: Any
 
-    def __init__(self, factory: DoorFactory, judge: Judge, address: IAddress | None) -> None:
+    def __init__(self, factory: DoorFactory, judge: Judge, address: IAddress | None, place: Place) -> None:
         self.door = Door(factory, judge, address, self._isKnown)
         super().__init__(factory, factory.withLayers(self.door))  # type: ignore[arg-type]
-        self._address = address
+        self.place = place
         self._left = factory.limits.preAuthBytes
-        self._wasKnown = False
+        self._hasSpoken = False
         self._isAborted = False
 
     def dataReceived(self, data: bytes) -> None:
@@ -56,6 +57,7 @@ class Threshold(ProtocolWrapper):
         """
         if self._isAborted:
             return
+        self._hasSpoken = True
         if self.door.stage in (Stage.UNKNOWN, Stage.CHALLENGED):
             self._left -= len(data)
             if self._left < 0:
@@ -79,11 +81,24 @@ class Threshold(ProtocolWrapper):
         self.disconnecting = 1
         self.transport.abortConnection()
 
+    def makeRoom(self) -> None:
+        """
+        Close the connection at once, without a word, for another has its place.
+        """
+        self.factory.log.debug("{peer} did not say whose it is, and had to make room", peer=self.door.peer)
+        if self._hasSpoken:
+            self.abortConnection()
+            return
+        # Who has said nothing has been sent nothing that would have to go out first, and needs no reset.
+        self._isAborted = True
+        self.disconnecting = 1
+        self.transport.loseConnection()
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
         Pass it on.
         """
-        self.factory.closed(self._address, self._wasKnown)
+        self.factory.closed(self.place)
         inner, self.wrappedProtocol = self.wrappedProtocol, None
         inner.connectionLost(reason)
 
@@ -94,8 +109,7 @@ class Threshold(ProtocolWrapper):
         self.transport.abortConnection()
 
     def _isKnown(self) -> None:
-        self._wasKnown = True
-        self.factory.known()
+        self.factory.known(self.place)
 
 
 class DoorFactory(WrappingFactory):
@@ -134,7 +148,7 @@ class DoorFactory(WrappingFactory):
         """
         Make the layers for a connection.
         """
-        return Threshold(self, self.judge, address)
+        return Threshold(self, self.judge, address, Place(peerOf(hostOf(address))))
 
     def withLayers(self, door: Door) -> Any:
         """
@@ -152,12 +166,12 @@ class DoorFactory(WrappingFactory):
         Do nothing.
         """
 
-    def known(self) -> None:
+    def known(self, place: Place) -> None:
         """
-        A connection is open.
+        The other end of a connection has been let in.
         """
 
-    def closed(self, address: IAddress | None, wasKnown: bool) -> None:
+    def closed(self, place: Place) -> None:
         """
         A connection has ended.
         """
@@ -201,9 +215,11 @@ class ServerDoorFactory(DoorFactory):
         """
         Make the layers for a connection, or return C{None}, which closes it, if there may not be another.
         """
-        problem = self._caps.accept(hostOf(address))
+        host = hostOf(address)
+        place = Place(peerOf(host))
+        problem = self._caps.accept(place)
         if problem is not None:
-            self.log.debug("a connection from {host} was closed: {problem}", host=hostOf(address), problem=problem)
+            self.log.debug("a connection from {host} was closed: {problem}", host=host, problem=problem)
             return None
         try:
             if self.ends is not None:
@@ -211,27 +227,29 @@ class ServerDoorFactory(DoorFactory):
         except Exception:
             # Files of keys can be anything at any time; whatever is wrong with them, nobody is let in by them.
             self.log.failure("a connection was closed, since the keys of this server cannot be used")
-            self._caps.closed(hostOf(address), wasAuthenticated=False)
+            self._caps.closed(place)
             return None
-        return super().buildProtocol(address)
+        threshold = Threshold(self, self.judge, address, place)
+        place.drop = threshold.makeRoom
+        return threshold
 
-    def known(self) -> None:
+    def known(self, place: Place) -> None:
         """
-        A connection is open.
+        The other end of a connection has been let in.
         """
-        self._caps.authenticated()
+        self._caps.authenticated(place)
 
-    def closed(self, address: IAddress | None, wasKnown: bool) -> None:
+    def closed(self, place: Place) -> None:
         """
         A connection has ended.
         """
-        self._caps.closed(hostOf(address), wasKnown)
+        self._caps.closed(place)
 
     def refused(self, error: AuthError, address: IAddress | None) -> None:
         """
         Log it, and count it.
         """
-        self._caps.failures.failed(hostOf(address))
+        self._caps.failures.failed(peerOf(hostOf(address)))
         self.log.warn("{error}", error=str(error), reason=error.reason)
         if self._onRefused is None:
             return
