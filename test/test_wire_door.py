@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from asynqueue.errors import AuthError
 from asynqueue.wire.challenge import Challenge
-from asynqueue.wire.door import LINGER, RECHECK, Stage
+from asynqueue.wire.door import LINGER, LOOKS_MOST, RECHECK, Stage
 from asynqueue.wire.identity import Identity
 from asynqueue.wire.limits import Limits
 from asynqueue.wire.refusals import ADMITTED, Refusal, Refused
@@ -50,7 +50,7 @@ class Judge:
             raise Refused(self.refusal, "a detail")
         return self.identity
 
-    def objection(self, identity: Identity) -> Refusal | None:
+    def objection(self, identity: Identity, transport: Any) -> Refusal | None:
         """
         Object, or not.
         """
@@ -216,17 +216,33 @@ class DoorTests(SynchronousTestCase):
 
     def test_listUnreadableWhileOpen(self) -> None:
         """
-        A list that cannot be read makes nobody go, and is complained about.
+        A list that cannot be read for a moment makes nobody go, and is complained about.
         """
         transport = self.accept()
         transport.threshold.dataReceived(ADMITTED)
-        self.judge.error = OSError("no list today")
-        self.clock.advance(RECHECK)
-        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+        for _ in range(2):
+            self.judge.error = OSError("no list today")
+            self.clock.pump([RECHECK] * (LOOKS_MOST - 1))
+            self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+            self.judge.error = None
+            self.clock.advance(RECHECK)
         self.assertFalse(self.protocols.made[0].lost.called)
-        self.judge.error, self.judge.refusal = None, Refusal.REVOKED
+        self.judge.refusal = Refusal.REVOKED
         self.clock.advance(RECHECK)
         self.assertTrue(self.protocols.made[0].lost.called)
+
+    def test_listStaysUnreadable(self) -> None:
+        """
+        One that stays away keeps nobody; who is dropped for that is not blocked when it is back.
+        """
+        transport = self.accept(Limits(failures=1))
+        transport.threshold.dataReceived(ADMITTED)
+        self.judge.error = OSError("no list today")
+        self.clock.pump([RECHECK] * LOOKS_MOST)
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+        self.assertTrue(self.protocols.made[0].lost.called)
+        self.assertEqual([error.reason for error in self.refusals], ["unsure"])
+        self.connected(self.factory)
 
     def test_dataAfterAbort(self) -> None:
         """

@@ -181,6 +181,12 @@ class DoorFactory(WrappingFactory):
         One end has refused the other.
         """
 
+    def dismissed(self, error: AuthError) -> None:
+        """
+        This end has let the other in, and does so no longer.
+        """
+        self.log.warn("{error}", error=str(error), reason=error.reason)
+
 
 class ClientDoorFactory(DoorFactory):
     """
@@ -250,7 +256,13 @@ class ServerDoorFactory(DoorFactory):
         Log it, and count it.
         """
         self._caps.failures.failed(peerOf(hostOf(address)))
-        self.log.warn("{error}", error=str(error), reason=error.reason)
+        self.dismissed(error)
+
+    def dismissed(self, error: AuthError) -> None:
+        """
+        Log it, and tell who wants to know.
+        """
+        super().dismissed(error)
         if self._onRefused is None:
             return
         try:
