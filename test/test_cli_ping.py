@@ -250,7 +250,7 @@ class DoctorTests(SynchronousTestCase):
         That there are none is wrong for endpoints that need some.
         """
         self.assertEqual(self.bad(folder=self.base / "nothing"), [])
-        (found,) = self.bad(f"aqtls:8700:keys={self.base}/nothing", insecure_root=False, folder=self.base / "nothing")
+        (found,) = self.bad(f"aqtls:8700:keys={self.base}/nothing", folder=self.base / "nothing")
         self.assertIn("insecure_root" if ROOT else "keys init", found.replace("--insecure-root", "insecure_root"))
 
     def test_S16_switches(self) -> None:
@@ -258,8 +258,9 @@ class DoctorTests(SynchronousTestCase):
         Each switch that is asked for is told, with what it permits.
         """
         for found, switch in (
-            (self.bad(insecure_plaintext=True), "plaintext"),
-            (self.bad(insecure_root=True), "root"),
+            (self.bad(asked={"insecure_plaintext"}), "plaintext"),
+            (self.bad(asked={"insecure_one_way_tls"}), "one-way-tls"),
+            (self.bad(asked={"insecure_root"}), "root"),
         ):
             self.assertEqual(len(found), 1)
             self.assertIn(f"--insecure-{switch} is asked for", found[0])

@@ -265,3 +265,4 @@ class PartTests(SynchronousTestCase):
         Errors name options, not keywords.
         """
         self.assertEqual(as_options("pass insecure_root=True, or x=True"), "pass --insecure-root, or x=True")
+        self.assertEqual(as_options("insecure_one_way_tls=True"), "--insecure-one-way-tls")

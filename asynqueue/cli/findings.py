@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from datetime import UTC, datetime
 from enum import Enum
 from importlib import import_module
@@ -69,8 +69,7 @@ class Finding:
 def examine(
     descriptions: Sequence[str],
     folder: Path | None,
-    insecure_plaintext: bool = False,
-    insecure_root: bool = False,
+    asked: Set[str] = frozenset(),
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> list[Finding]:
     """
@@ -78,14 +77,13 @@ def examine(
 
     @param descriptions: Those of endpoints, of servers or clients.
     @param folder: That of the keys, if not the usual one.
-    @param insecure_plaintext: Whether the switch of that name is to be asked for, likewise C{insecure_root}.
+    @param asked: The names of the switches that are to be asked for.
     @param now: Returns the time, with its zone.
     """
     findings = [*_packages(), *_user(), *_keys(folder, now())]
     for description in descriptions:
-        findings += _endpoint(description, insecure_plaintext, insecure_root)
-    asked = {"insecure_plaintext": insecure_plaintext, "insecure_root": insecure_root}
-    findings += _switches({name for name, is_asked in asked.items() if is_asked}, descriptions)
+        findings += _endpoint(description, asked)
+    findings += _switches(asked, descriptions)
     return findings
 
 
@@ -269,7 +267,7 @@ class _NoReactor:
     """
 
 
-def _endpoint(description: str, insecure_plaintext: bool, insecure_root: bool) -> Iterator[Finding]:
+def _endpoint(description: str, asked: Set[str]) -> Iterator[Finding]:
     """
     Make an endpoint as its user would, and look at what it complains of: as a server's, and as a client's.
     """
@@ -277,12 +275,15 @@ def _endpoint(description: str, insecure_plaintext: bool, insecure_root: bool) -
 
     complaints: list[Exception] = []
     ends: list[str] = []
+    switches: dict[str, Any] = dict.fromkeys(asked, True)
+    # Root may connect.
+    permitted = {name: is_asked for name, is_asked in switches.items() if name != "insecure_root"}
 
     def make_server() -> None:
-        serverEndpoint(_NoReactor(), description, insecure_plaintext=insecure_plaintext, insecure_root=insecure_root)
+        serverEndpoint(_NoReactor(), description, **switches)
 
     def make_client() -> None:
-        clientEndpoint(_NoReactor(), description, insecure_plaintext=insecure_plaintext)
+        clientEndpoint(_NoReactor(), description, **permitted)
 
     for end, make in (("server", make_server), ("client", make_client)):
         try:
@@ -332,7 +333,7 @@ def _socket(description: str) -> Iterator[Finding]:
         yield Finding(_level_of(error), str(path), str(error))
 
 
-def _switches(asked: set[str], descriptions: Sequence[str]) -> Iterator[Finding]:
+def _switches(asked: Set[str], descriptions: Sequence[str]) -> Iterator[Finding]:
     """
     Tell which switches are asked for, of what use they were, and what each permits.
     """

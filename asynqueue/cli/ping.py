@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from asynqueue.cli.reactor import run_in_reactor
 from asynqueue.cli.terminal import CommandError
+from asynqueue.cli.worker import add_switches
 from asynqueue.wire.identity import ROLES
 
 if TYPE_CHECKING:
@@ -39,9 +40,7 @@ def add_parser(subcommands: Any) -> None:
     parser.add_argument(
         "--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="how long each step may take (%(default)s)"
     )
-    parser.add_argument(
-        "--insecure-plaintext", action="store_true", help="permit connections that anyone can read, change or make"
-    )
+    add_switches(parser, "insecure_plaintext", "insecure_one_way_tls")
 
 
 def _count(text: str) -> int:
@@ -77,7 +76,11 @@ async def ping(reactor: Any, parsed: argparse.Namespace, terminal: Terminal) -> 
     from asynqueue.wire.link import LinkFactory
 
     endpoint = clientEndpoint(
-        reactor, parsed.description, timeout=parsed.timeout, insecure_plaintext=parsed.insecure_plaintext
+        reactor,
+        parsed.description,
+        timeout=parsed.timeout,
+        insecure_plaintext=parsed.insecure_plaintext,
+        insecure_one_way_tls=parsed.insecure_one_way_tls,
     )
     try:
         connection: Any = await endpoint.connect(LinkFactory(reactor, _LIMIT)).addTimeout(parsed.timeout, reactor)

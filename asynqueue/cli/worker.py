@@ -75,12 +75,12 @@ def add_parser(subcommands: Any) -> None:
     add_switches(parser)
 
 
-def add_switches(parser: argparse.ArgumentParser) -> None:
+def add_switches(parser: argparse.ArgumentParser, *names: str) -> None:
     """
-    Add the switches that permit what is refused by default.
+    Add switches that permit what is refused by default: all, unless some are named.
     """
-    for name, permits in SWITCHES.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=f"permit {permits}")
+    for name in names or SWITCHES:
+        parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=f"permit {SWITCHES[name]}")
 
 
 def _workers(text: str) -> Workers:

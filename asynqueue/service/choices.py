@@ -83,6 +83,7 @@ class Choices:
     name: str | None = None
     grace: float = GRACE
     insecure_plaintext: bool = False
+    insecure_one_way_tls: bool = False
     insecure_root: bool = False
 
     def makeServer(self, reactor: Any) -> WireServer:
@@ -109,5 +110,6 @@ class Choices:
             grace=self.grace,
             reactor=reactor,
             insecure_plaintext=self.insecure_plaintext,
+            insecure_one_way_tls=self.insecure_one_way_tls,
             insecure_root=self.insecure_root,
         )
