@@ -16,9 +16,11 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from asynqueue.cli.findings import BAD, Level, examine
+from asynqueue.cli.findings import BAD, Finding, Level, examine
 from asynqueue.cli.main import main
 from asynqueue.cli.terminal import Terminal
+from asynqueue.wire.admissions import AdmissionNote
+from asynqueue.wire.challenge import makeToken
 from asynqueue.wire.keyoffice import KeyOffice
 from asynqueue.wire.keystore import KeyStore
 from test.commands import ROOT, CommandMixin
@@ -126,7 +128,10 @@ class PackageTests(CommandMixin, SynchronousTestCase):
         """
         self.makeFolder()
         (self.folder / "msgpack.py").write_text("raise ImportError('half of it is missing')\n", encoding="utf-8")
-        code, output, errors = self.ended(self.start("asynqueue", "doctor", "--folder", str(self.folder / "keys")))
+        places = {"XDG_RUNTIME_DIR": str(self.folder), "XDG_CONFIG_HOME": str(self.folder)}
+        code, output, errors = self.ended(
+            self.start("asynqueue", "doctor", "--folder", f"{self.folder}/keys", **places)
+        )
         self.assertEqual((code, errors), (1, ""))
         self.assertRegex(output, r"wrong +extra msgpack: is installed, but cannot be used: half of it is missing\n")
         self.assertIn("1 of ", output)
@@ -145,6 +150,9 @@ class DoctorTests(SynchronousTestCase):
         self.base = Path(os.path.realpath(tempfile.mkdtemp(prefix="aq")))
         self.addCleanup(shutil.rmtree, self.base, ignore_errors=True)
         self.pki = self.base / "pki"
+        # Not those of servers that are running while the tests are.
+        variables = {"XDG_RUNTIME_DIR": str(self.base / "run"), "XDG_CONFIG_HOME": str(self.base / "settings")}
+        self.patch(os, "environ", {**os.environ, **variables})
         KeyOffice(self.pki).create("laptop")
 
     def bad(self, *descriptions: str, folder: Path | None = None, **keywords: Any) -> list[str]:
@@ -281,3 +289,57 @@ class DoctorTests(SynchronousTestCase):
         self.assertEqual(self.bad(f"unix:{self.base}/queue", f"unix:{self.base}/new/queue"), [])
         self.assertEqual(self.bad(f"aqtls:gpu1:8700:node=gpu1:keys={self.pki}"), [])
         self.assertEqual(os.listdir(self.base / "open"), [])
+
+    def test_above(self) -> None:
+        """
+        A folder of keys that others could replace is insecure, however private it is itself.
+        """
+        (self.base / "shared").mkdir()
+        os.chmod(self.base / "shared", 0o777)
+        KeyOffice(self.base / "shared" / "pki").create("laptop")
+        (found,) = self.bad(folder=self.base / "shared" / "pki")
+        self.assertIn(f"chmod go-w {self.base}/shared", found)
+
+    def test_keysOfTheFolder(self) -> None:
+        """
+        Endpoints that name no keys are looked at with those that the doctor was told of.
+        """
+        switches = {"insecure_root"}
+        for description in ("aqtls:8700", "aqtls:gpu1:8700:node=gpu1", f"aq://{'0' * 64}@gpu1:8700"):
+            found = [each for each in self.bad(description, asked=switches) if "asked for" not in each]
+            self.assertEqual(found, [])
+            found = self.bad(description, folder=self.base / "none", asked=switches)
+            self.assertIn(f"there are no keys in {self.base}/none", found[0])
+
+    def test_tokens(self) -> None:
+        """
+        A shared secret that is a shell is insecure; one that is good on all addresses is worth a word.
+        """
+        makeToken(self.base / "token")
+        base = f"aqtoken:8700:token={self.base}/token"
+
+        def found(description: str) -> list[Finding]:
+            findings = examine([description], self.pki, {"insecure_root"})
+            return [each for each in findings if each.subject == description]
+
+        self.assertEqual(found(base), [])
+        self.assertEqual(found(f"{base}:roles=submit,worker"), [])
+        self.assertIn("shell", found(f"{base}:roles=code")[0].text)
+        both = found(f"{base}:roles=code,admin:interface=0.0.0.0")
+        self.assertEqual([each.level for each in both], [Level.INSECURE, Level.INSECURE, Level.NOTE])
+        self.assertIn("all addresses", both[2].text)
+
+    def test_S16_running(self) -> None:
+        """
+        The switches of a server that is running are told, and are no more when it has stopped.
+        """
+        self.assertEqual(self.bad(), [])
+        note = AdmissionNote("tcp:1:interface=127.0.0.1", ["insecure_plaintext", "insecure_root"])
+        note.write()
+        self.addCleanup(note.remove)
+        one, other = self.bad()
+        self.assertIn(f"insecure --insecure-plaintext process {os.getpid()} listens at tcp:1:interface=127.0.0.1", one)
+        self.assertIn("--insecure-root", other)
+        self.assertEqual(self.command()[0], 1)
+        note.remove()
+        self.assertEqual(self.bad(), [])

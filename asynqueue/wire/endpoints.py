@@ -85,6 +85,7 @@ def serverEndpoint(
             " insecure_root=True"
         )
     settings = ServerSettings(keys, limits, onRefused)
+    used = ["insecure_root"] if isRoot else []
     if parts.kind in _SERVERS:
         endpoint = _SERVERS[parts.kind](reactor, parts, settings)
     elif parts.kind == SCHEME:
@@ -92,9 +93,10 @@ def serverEndpoint(
     else:
         switch = _checkKind(parts, insecure_plaintext, insecure_one_way_tls)
         endpoint = _insecureServer(reactor, parts, settings, rolesFrom(plaintextRoles, "plaintextRoles"))
-        switches.use(switch, description)
-    if isRoot:
-        switches.use("insecure_root", description)
+        used.insert(0, switch)
+    for name in used:
+        switches.use(name, description)
+    endpoint.noteSwitches(description, used)
     return endpoint
 
 
@@ -162,20 +164,20 @@ def _checkKind(parts: Description, mayBePlain: bool, mayBeOneWay: bool) -> str:
 
 def _insecureServer(
     reactor: Any, parts: Description, settings: ServerSettings, roles: frozenset[str]
-) -> IStreamServerEndpoint:
+) -> GuardedServerEndpoint:
     from twisted.internet.endpoints import serverFromString
 
     interface = parts.keywords.get("interface", "").strip()
     isTLS = parts.kind in _OTHER_TLS
     # Even with TLS, all addresses are not what somebody gets who did not say so.
     mayBeEverywhere = isTLS and bool(interface)
-    if parts.kind in ("tcp", "tcp6", "ssl") and not mayBeEverywhere and _isEverywhere(interface):
+    if parts.kind in ("tcp", "tcp6", "ssl") and not mayBeEverywhere and isEverywhere(interface):
         _listensEverywhere(parts, isTLS)
 
     def check(port: IListeningPort) -> None:
         # There are kinds that are wrapped around others, or take up a port that somebody else has opened.
         host = getattr(port.getHost(), "host", None)
-        if not mayBeEverywhere and isinstance(host, str) and _isEverywhere(host):
+        if not mayBeEverywhere and isinstance(host, str) and isEverywhere(host):
             _listensEverywhere(parts, isTLS)
 
     inner = serverFromString(reactor, parts.text)
@@ -184,7 +186,7 @@ def _insecureServer(
     )
 
 
-def _isEverywhere(interface: str) -> bool:
+def isEverywhere(interface: str) -> bool:
     """
     Tell whether an address means all addresses of a host. A name does not.
     """

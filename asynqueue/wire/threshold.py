@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from asynqueue.errors import AuthError
+from asynqueue.wire.admissions import AdmissionNote
 from asynqueue.wire.door import Door, Stage
 from asynqueue.wire.judges import Judge
 from asynqueue.wire.limits import ConnectionCaps, Limits, Place, peerOf
@@ -209,13 +210,30 @@ class ServerDoorFactory(DoorFactory):
         limits: Limits,
         ends: TLSEnds | None,
         onRefused: Callable[[AuthError], object] | None = None,
+        note: AdmissionNote | None = None,
     ) -> None:
         """
         @param onRefused: Is told of each client that was refused, or has refused this server.
+        @param note: Is there as long as something listens.
         """
         super().__init__(wrapped, judge, clock, limits, ends)
         self._caps = ConnectionCaps(limits, clock.seconds)
         self._onRefused = onRefused
+        self._note = note
+
+    def startFactory(self) -> None:
+        """
+        Write the note.
+        """
+        if self._note is not None:
+            self._note.write()
+
+    def stopFactory(self) -> None:
+        """
+        Remove it.
+        """
+        if self._note is not None:
+            self._note.remove()
 
     def buildProtocol(self, address: IAddress | None) -> Any:
         """

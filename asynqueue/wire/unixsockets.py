@@ -27,7 +27,7 @@ from zope.interface import implementer
 
 from asynqueue.errors import InsecureTransport
 from asynqueue.wire.filelock import FileLock
-from asynqueue.wire.privatefiles import checkPrivateFolder, makePrivateFolder
+from asynqueue.wire.privatefiles import checkAbove, checkPrivateFolder, makePrivateFolder
 
 #: How long the path of a socket may be, in bytes. Systems have 104 or 108, with a zero at the end.
 PATH_LIMIT = 100
@@ -63,19 +63,7 @@ def checkFolders(folder: Path) -> None:
     @raise OSError: It is not there.
     """
     checkPrivateFolder(folder, "the folder of the unix socket,")
-    trusted = {0, os.geteuid()}
-    for above in Path(os.path.realpath(folder)).parents:
-        status = os.stat(above)
-        if status.st_uid not in trusted:
-            raise InsecureTransport(
-                f"the folder {above}, above that of the unix socket, belongs to user {status.st_uid}, who could replace"
-                " it; it must belong to this user or to root"
-            )
-        if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
-            raise InsecureTransport(
-                f"the folder {above}, above that of the unix socket, can be written to by others, who could replace it:"
-                f" chmod go-w {above}"
-            )
+    checkAbove(folder, "the unix socket")
 
 
 def checkSocket(path: Path) -> None:
