@@ -188,6 +188,8 @@ class PolicyTests(SynchronousTestCase):
                 InsecureTransport, self.server, description, insecure_root=False, insecure_plaintext=True
             )
             self.assertIn("insecure_root=True", str(error))
+        # What is wrong with the description comes first.
+        self.assertRaises(ValueError, self.server, "unix:/a:/b", insecure_root=False)
         self.assertEqual(self.switches.inUse(), ())
         self.server("aqtls:8700", insecure_root=True)
         self.assertEqual([used.name for used in self.switches.inUse()], ["insecure_root"])
@@ -300,7 +302,9 @@ class PluginTests(SynchronousTestCase):
         The switch for root is a part of the description there.
         """
         self.patch(os, "geteuid", lambda: 0)
-        self.assertRaises(InsecureTransport, serverFromString, self.reactor, "aqtls:8700")
+        token = Path(self.mktemp()).absolute()
+        makeToken(token)
+        self.assertRaises(InsecureTransport, serverFromString, self.reactor, f"aqtoken:8700:token={token}")
 
     def test_light(self) -> None:
         """

@@ -79,11 +79,6 @@ def serverEndpoint(
     """
     parts = described(description)
     isRoot = hasattr(os, "geteuid") and os.geteuid() == 0
-    if isRoot and not insecure_root:
-        raise InsecureTransport(
-            f"a process of root would listen on {description!r}: run it as a user of its own, or pass"
-            " insecure_root=True"
-        )
     settings = ServerSettings(keys, limits, onRefused)
     used = ["insecure_root"] if isRoot else []
     if parts.kind in _SERVERS:
@@ -94,6 +89,12 @@ def serverEndpoint(
         switch = _checkKind(parts, insecure_plaintext, insecure_one_way_tls)
         endpoint = _insecureServer(reactor, parts, settings, rolesFrom(plaintextRoles, "plaintextRoles"))
         used.insert(0, switch)
+    if isRoot and not insecure_root:
+        # What is wrong with the description comes first: no switch would help.
+        raise InsecureTransport(
+            f"a process of root would listen on {description!r}: run it as a user of its own, or pass"
+            " insecure_root=True"
+        )
     for name in used:
         switches.use(name, description)
     endpoint.noteSwitches(description, used)
