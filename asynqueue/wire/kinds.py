@@ -83,10 +83,13 @@ def unixClient(reactor: Any, parts: Description, settings: ClientSettings) -> IS
     from twisted.internet.endpoints import UNIXClientEndpoint
 
     given = _known(parts, ["path", "mode", "timeout", "lockfile"], 1)
-    path = checkedPath(_unixPath(parts, given, "path"))
+    named = _unixPath(parts, given, "path")
+    checkedPath(named)
+    absolute = os.path.abspath(named)
     timeout = _timeout(parts, settings)
 
     def inner() -> IStreamClientEndpoint:
+        path = checkedPath(absolute)
         if os.path.lexists(path):
             # Otherwise connecting fails, with an error that says so.
             checkSocket(path)
