@@ -197,7 +197,9 @@ class KeysCommandTests(SynchronousTestCase):
         self.assertEqual(os.stat(self.bundle()).st_mode & 0o777, 0o600)
         before = Path(self.copiedList()).read_bytes()
         self.assertIn("there already", self.failed("add", "gpu2", "--role", "read", "--output", self.bundle()))
-        self.assertIn("no folder", self.failed("add", "gpu2", "--role", "read", "--output", "/nonexistent/x"))
+        self.assertIn(
+            "no folder", self.failed("add", "gpu2", "--role", "read", "--output", str(self.base / "no" / "x"))
+        )
         self.assertEqual(Path(self.copiedList()).read_bytes(), before)
 
     def test_mistakes(self) -> None:
