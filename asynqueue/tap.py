@@ -17,6 +17,7 @@ from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
 from asynqueue.cli.options import as_options
+from asynqueue.cli.terminal import one_line
 from asynqueue.errors import AsynQueueError
 from asynqueue.service.choices import DEFAULT_WORKERS, Choices, parseWorkers
 from asynqueue.service.nodeservice import NodeService
@@ -115,9 +116,8 @@ def makeService(options: Options, reactor: Any = None, endProcess: Callable[[int
     try:
         server = options.choices().makeServer(reactor)
     except (AsynQueueError, AttributeError, ImportError, OSError, TypeError, ValueError) as error:
-        raise SystemExit(
-            f"asynqueue: the server at {description} cannot be started: {as_options(str(error))}"
-        ) from None
+        problem = one_line(as_options(str(error)))
+        raise SystemExit(f"asynqueue: the server at {description} cannot be started: {problem}") from None
     service: IService = _TwistService(server, failed, reactor, endProcess)
     return service
 

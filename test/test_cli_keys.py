@@ -135,11 +135,18 @@ class KeysCommandTests(SynchronousTestCase):
         self.assertEqual(Path(self.copiedList()).read_bytes(), before)
         file = self.base / "passphrase"
         file.write_text(f"{PASSPHRASE}\n")
+        os.chmod(file, 0o644)
+        error = self.failed("add", "gpu1", "--role", "read", "--output", self.bundle(), "--passphrase-file", str(file))
+        self.assertIn(f"chmod 600 {file}", error)
+        os.chmod(file, 0o600)
         self.done("add", "gpu1", "--role", "worker", "--output", self.bundle(), "--passphrase-file", str(file))
         self.assertNotIn(b"PRIVATE", Path(self.bundle()).read_bytes())
         self.assertIn("passphrase", self.failed("join", self.bundle(), folder="gpu"))
         self.failed("join", self.bundle(), folder="gpu", passphrase="another passphrase")
         self.done("join", self.bundle(), "--passphrase-file", str(file), folder="gpu")
+        for content in (b"\n", b"\xff\n", b"x" * (1 << 20) + b"xx"):
+            file.write_bytes(content)
+            self.failed("join", self.bundle(), "--passphrase-file", str(file), folder="gpu")
         file.write_text("\n")
         self.failed("add", "gpu2", "--role", "read", "--output", self.bundle("x"), "--passphrase-file", str(file))
 
@@ -157,6 +164,30 @@ class KeysCommandTests(SynchronousTestCase):
         self.assertEqual(self.keys("join", self.bundle(), folder="gpu", interactive=True), 0)
         self.assertEqual(answers, [])
 
+    def test_S14_bundlesThatOthersCanRead(self) -> None:
+        """
+        Keys that others can read are not taken up; of those that are encrypted, it is said. What has no keys is no
+        secret.
+        """
+        self.done("init", "laptop")
+        self.done("add", "gpu1", "--role", "worker", "--no-passphrase", "--output", self.bundle())
+        os.chmod(self.bundle(), 0o644)
+        self.assertIn(f"chmod 600 {self.bundle()}", self.failed("join", self.bundle(), folder="gpu"))
+        self.assertFalse((self.base / "gpu").exists())
+        os.chmod(self.bundle(), 0o600)
+        self.done("join", self.bundle(), folder="gpu")
+        os.chmod(self.copiedList(), 0o644)
+        self.done("join", self.copiedList(), folder="gpu")
+        os.chmod(self.copiedList(), 0o600)
+        self.done("add", "gpu1", "--renew", "--output", self.bundle("renewed"))
+        os.chmod(self.bundle("renewed"), 0o644)
+        self.done("join", self.bundle("renewed"), folder="gpu")
+        self.done("add", "gpu2", "--role", "read", "--output", self.bundle("gpu2"), passphrase=PASSPHRASE)
+        os.chmod(self.bundle("gpu2"), 0o640)
+        self.assertEqual(self.keys("join", self.bundle("gpu2"), folder="gpu2", passphrase=PASSPHRASE), 0)
+        self.assertIn(f"chmod 600 {self.bundle('gpu2')}", self.errors)
+        self.assertEqual(self.errors.count("\n"), 1)
+
     def test_bundleFile(self) -> None:
         """
         It is private, and overwrites nothing.
@@ -166,7 +197,9 @@ class KeysCommandTests(SynchronousTestCase):
         self.assertEqual(os.stat(self.bundle()).st_mode & 0o777, 0o600)
         before = Path(self.copiedList()).read_bytes()
         self.assertIn("there already", self.failed("add", "gpu2", "--role", "read", "--output", self.bundle()))
-        self.assertIn("no folder", self.failed("add", "gpu2", "--role", "read", "--output", "/nonexistent/x"))
+        self.assertIn(
+            "no folder", self.failed("add", "gpu2", "--role", "read", "--output", str(self.base / "no" / "x"))
+        )
         self.assertEqual(Path(self.copiedList()).read_bytes(), before)
 
     def test_mistakes(self) -> None:
@@ -185,6 +218,15 @@ class KeysCommandTests(SynchronousTestCase):
         garbage.write_text("secret")
         self.assertIn("no bundle", self.failed("join", str(garbage), folder="gpu"))
         self.assertIn("nothing.bundle", self.failed("join", str(self.base / "nothing.bundle"), folder="gpu"))
+
+    def test_plainErrors(self) -> None:
+        """
+        What the system has to say is said without its numbers.
+        """
+        self.assertIn("is a folder", self.failed("join", str(self.base)))
+        error = self.failed("join", str(self.base / "nothing\x1b[1m"))
+        self.assertIn("nothing\\x1b[1m: No such file or directory", error)
+        self.assertNotIn("Errno", error)
 
     def test_nameOfTheHost(self) -> None:
         """

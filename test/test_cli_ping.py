@@ -8,20 +8,30 @@ import json
 import os
 import shutil
 import socket
+import sys
 import tempfile
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet import reactor as globalReactor
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.utils import getProcessOutputAndValue
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from asynqueue.cli.findings import BAD, Level, examine
+import asynqueue
+from asynqueue.cli.findings import BAD, Finding, Level, examine
 from asynqueue.cli.main import main
 from asynqueue.cli.terminal import Terminal
+from asynqueue.wire.admissions import AdmissionNote
+from asynqueue.wire.challenge import makeToken
 from asynqueue.wire.keyoffice import KeyOffice
 from asynqueue.wire.keystore import KeyStore
-from test.commands import ROOT, CommandMixin
+from asynqueue.wire.refusals import ADMITTED
+from test.commands import TIME_LIMIT, CommandMixin
+
+reactor: Any = globalReactor
 
 
 class PingTests(CommandMixin, SynchronousTestCase):
@@ -113,6 +123,78 @@ class PingTests(CommandMixin, SynchronousTestCase):
         for arguments in (["--count", "0"], ["--timeout", "0"], ["--timeout", "nan"], ["--count", "x"]):
             code, _, errors = self.ended(self.start("asynqueue", "ping", "unix:x", *arguments))
             self.assertEqual(code, 2, errors)
+            self.assertIn("no whole number" if arguments[0] == "--count" else "no number of seconds", errors)
+
+
+class OddServerTests(CommandMixin, TestCase):
+    """
+    The command, and servers that do not answer as they should.
+    """
+
+    timeout = 60
+
+    def setUp(self) -> None:
+        """
+        Make the folder.
+        """
+        super().setUp()
+        self.makeFolder()
+
+    async def pinged(self, answer: bytes) -> str:
+        """
+        Have a server give an answer to the hello, and return the line that the command ends with.
+
+        @param answer: What follows the tag, and ends the box.
+        """
+
+        class Odd(Protocol):
+            transport: Any
+
+            def connectionMade(self) -> None:
+                self.transport.write(ADMITTED)
+
+            def dataReceived(self, data: bytes) -> None:
+                if b"_ask" in data:
+                    tag = data[data.index(b"_ask") + 6 :][:1]
+                    self.transport.write(answer.replace(b"TAG", b"\x00\x01" + tag))
+
+        port = reactor.listenTCP(0, Factory.forProtocol(Odd), interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        command = ["-m", "asynqueue", "ping", f"tcp:127.0.0.1:{port.getHost().port}", "--insecure-plaintext"]
+        variables = {**os.environ, "PYTHONPATH": str(Path(asynqueue.__file__).parents[1])}
+        ended = getProcessOutputAndValue(sys.executable, command, variables)
+        output, errors, code = await ended.addTimeout(TIME_LIMIT, reactor)
+        self.assertEqual((code, output, errors.count(b"\n")), (1, b"", 1), errors)
+        self.assertTrue(errors.startswith(b"asynqueue: "))
+        self.assertNotIn(b"\x1b", errors)
+        self.assertNotIn(b"\r", errors)
+        return str(errors, "utf-8")
+
+    async def test_oddAnswers(self) -> None:
+        """
+        Whatever the answer is, one line says that it is none, and nothing of it does anything to the terminal.
+        """
+
+        def box(**pairs: bytes) -> bytes:
+            written = b""
+            for name, value in pairs.items():
+                key = name.encode()
+                written += len(key).to_bytes(2, "big") + key
+                written += value if value == b"TAG" else len(value).to_bytes(2, "big") + value
+            return written + b"\0\0"
+
+        whole = {"version": b"1", "node": b"n", "serializer": b"plain", "capacity": b"1", "limit": b"1"}
+        odd = "\x1b[31m\r\nroot: all is well"
+        for answer in (
+            box(_error=b"TAG", _error_code=b"NONSENSE", _error_description=odd.encode()),
+            box(_error=b"TAG", _error_code=b"UNHANDLED", _error_description=odd.encode()),
+            box(_answer=b"TAG", **{name: value for name, value in whole.items() if name != "node"}),
+            box(_answer=b"TAG", **{**whole, "version": b"x"}),
+            box(_answer=b"TAG", **{**whole, "version": b"7", "node": odd.encode()}),
+            box(_answer=b"TAG", **{**whole, "serializer": odd.encode()}),
+        ):
+            line = await self.pinged(answer)
+            self.assertNotIn("Traceback", line)
 
 
 class PackageTests(CommandMixin, SynchronousTestCase):
@@ -126,7 +208,10 @@ class PackageTests(CommandMixin, SynchronousTestCase):
         """
         self.makeFolder()
         (self.folder / "msgpack.py").write_text("raise ImportError('half of it is missing')\n", encoding="utf-8")
-        code, output, errors = self.ended(self.start("asynqueue", "doctor", "--folder", str(self.folder / "keys")))
+        places = {"XDG_RUNTIME_DIR": str(self.folder), "XDG_CONFIG_HOME": str(self.folder)}
+        code, output, errors = self.ended(
+            self.start("asynqueue", "doctor", "--folder", f"{self.folder}/keys", **places)
+        )
         self.assertEqual((code, errors), (1, ""))
         self.assertRegex(output, r"wrong +extra msgpack: is installed, but cannot be used: half of it is missing\n")
         self.assertIn("1 of ", output)
@@ -145,6 +230,9 @@ class DoctorTests(SynchronousTestCase):
         self.base = Path(os.path.realpath(tempfile.mkdtemp(prefix="aq")))
         self.addCleanup(shutil.rmtree, self.base, ignore_errors=True)
         self.pki = self.base / "pki"
+        # Not those of servers that are running while the tests are.
+        variables = {"XDG_RUNTIME_DIR": str(self.base / "run"), "XDG_CONFIG_HOME": str(self.base / "settings")}
+        self.patch(os, "environ", {**os.environ, **variables})
         KeyOffice(self.pki).create("laptop")
 
     def bad(self, *descriptions: str, folder: Path | None = None, **keywords: Any) -> list[str]:
@@ -250,16 +338,17 @@ class DoctorTests(SynchronousTestCase):
         That there are none is wrong for endpoints that need some.
         """
         self.assertEqual(self.bad(folder=self.base / "nothing"), [])
-        (found,) = self.bad(f"aqtls:8700:keys={self.base}/nothing", insecure_root=False, folder=self.base / "nothing")
-        self.assertIn("insecure_root" if ROOT else "keys init", found.replace("--insecure-root", "insecure_root"))
+        (found,) = self.bad(f"aqtls:8700:keys={self.base}/nothing", folder=self.base / "nothing")
+        self.assertIn("keys init", found)
 
     def test_S16_switches(self) -> None:
         """
         Each switch that is asked for is told, with what it permits.
         """
         for found, switch in (
-            (self.bad(insecure_plaintext=True), "plaintext"),
-            (self.bad(insecure_root=True), "root"),
+            (self.bad(asked={"insecure_plaintext"}), "plaintext"),
+            (self.bad(asked={"insecure_one_way_tls"}), "one-way-tls"),
+            (self.bad(asked={"insecure_root"}), "root"),
         ):
             self.assertEqual(len(found), 1)
             self.assertIn(f"--insecure-{switch} is asked for", found[0])
@@ -275,8 +364,66 @@ class DoctorTests(SynchronousTestCase):
         self.assertIn("insecure tcp:gpu1:8700 ", self.bad("tcp:gpu1:8700")[0])
         self.assertIn("wrong aq://x@y:1 ", self.bad("aq://x@y:1")[0])
         self.assertIn("insecure unix:@queue ", self.bad("unix:@queue")[0])
+        # Whoever is told of this is not to be told of root, too, for whom it would be just as wrong.
+        for description, word in (("unix:", "path of a socket"), ("unix:a:b", "parts")):
+            (found,) = self.bad(description)
+            self.assertIn(word, found)
         (self.base / "open").mkdir(mode=0o755)
         self.assertIn("chmod 700", self.bad(f"unix:{self.base}/open/queue")[0])
         self.assertEqual(self.bad(f"unix:{self.base}/queue", f"unix:{self.base}/new/queue"), [])
         self.assertEqual(self.bad(f"aqtls:gpu1:8700:node=gpu1:keys={self.pki}"), [])
         self.assertEqual(os.listdir(self.base / "open"), [])
+
+    def test_above(self) -> None:
+        """
+        A folder of keys that others could replace is insecure, however private it is itself.
+        """
+        (self.base / "shared").mkdir()
+        os.chmod(self.base / "shared", 0o777)
+        KeyOffice(self.base / "shared" / "pki").create("laptop")
+        (found,) = self.bad(folder=self.base / "shared" / "pki")
+        self.assertIn(f"chmod go-w {self.base}/shared", found)
+
+    def test_keysOfTheFolder(self) -> None:
+        """
+        Endpoints that name no keys are looked at with those that the doctor was told of.
+        """
+        switches = {"insecure_root"}
+        for description in ("aqtls:8700", "aqtls:gpu1:8700:node=gpu1", f"aq://{'0' * 64}@gpu1:8700"):
+            found = [each for each in self.bad(description, asked=switches) if "asked for" not in each]
+            self.assertEqual(found, [])
+            found = self.bad(description, folder=self.base / "none", asked=switches)
+            self.assertIn(f"there are no keys in {self.base}/none", found[0])
+
+    def test_tokens(self) -> None:
+        """
+        A shared secret that is a shell is insecure; one that is good on all addresses is worth a word.
+        """
+        makeToken(self.base / "token")
+        base = f"aqtoken:8700:token={self.base}/token"
+
+        def found(description: str) -> list[Finding]:
+            findings = examine([description], self.pki, {"insecure_root"})
+            return [each for each in findings if each.subject == description]
+
+        self.assertEqual(found(base), [])
+        self.assertEqual(found(f"{base}:roles=submit,worker"), [])
+        self.assertIn("shell", found(f"{base}:roles=code")[0].text)
+        both = found(f"{base}:roles=code,admin:interface=0.0.0.0")
+        self.assertEqual([each.level for each in both], [Level.INSECURE, Level.INSECURE, Level.NOTE])
+        self.assertIn("all addresses", both[2].text)
+
+    def test_S16_running(self) -> None:
+        """
+        The switches of a server that is running are told, and are no more when it has stopped.
+        """
+        self.assertEqual(self.bad(), [])
+        note = AdmissionNote("tcp:1:interface=127.0.0.1", ["insecure_plaintext", "insecure_root"])
+        note.write()
+        self.addCleanup(note.remove)
+        one, other = self.bad()
+        self.assertIn(f"insecure --insecure-plaintext process {os.getpid()} listens at tcp:1:interface=127.0.0.1", one)
+        self.assertIn("--insecure-root", other)
+        self.assertEqual(self.command()[0], 1)
+        note.remove()
+        self.assertEqual(self.bad(), [])

@@ -141,9 +141,17 @@ class MistakeTests(CommandMixin, SynchronousTestCase):
         The line names the mistake.
         """
         self.assertIn("nothing", self.failed("--import", "nothing"))
+        (self.folder / "wrong.py").write_text("1 +\n", encoding="utf-8")
+        self.assertRegex(self.failed("--import", "wrong"), "module wrong .*SyntaxError")
+        (self.folder / "failing.py").write_text("1 / 0\n", encoding="utf-8")
+        self.assertRegex(self.failed("--import", "failing"), "module failing .*ZeroDivisionError: division by zero")
+        self.assertIn("ZeroDivisionError", self.failed("--universe", "failing.Universe"))
         self.assertIn("WireWorkerUniverse", self.failed("--universe", "thumbs.add"))
         self.assertIn("nothing", self.failed("--universe", "thumbs.nothing"))
         self.assertIn("--pickles", self.failed("--serializer", "pickle"))
+        error = self.failed("--serializer", "foo")
+        self.assertIn("plain, json, msgpack, not 'foo'", error)
+        self.assertNotIn("pickle", error)
         self.assertIn("grace", self.failed("--grace", "-1"))
         self.assertIn("--insecure-plaintext", self.failed(listen="tcp:0:interface=127.0.0.1"))
         self.assertIn("keys init", self.failed(listen=f"aqtls:0:keys={self.folder}/keys"))
@@ -152,10 +160,14 @@ class MistakeTests(CommandMixin, SynchronousTestCase):
 
     def test_inUse(self) -> None:
         """
-        So it is where another server listens.
+        So it is where another server listens, and nothing comes before that line but what was logged for a reason.
         """
         self.worker("--workers", "reactor")
         self.assertIn("another process listens", self.failed())
+        arguments = ["--listen", self.description, *ROOT, "--workers", "reactor"]
+        code, _, errors = self.ended(self.start("asynqueue", "worker", *arguments))
+        self.assertEqual(code, 1)
+        self.assertNotIn("Main loop", errors)
 
     def test_anyPort(self) -> None:
         """
@@ -265,3 +277,4 @@ class PartTests(SynchronousTestCase):
         Errors name options, not keywords.
         """
         self.assertEqual(as_options("pass insecure_root=True, or x=True"), "pass --insecure-root, or x=True")
+        self.assertEqual(as_options("insecure_one_way_tls=True"), "--insecure-one-way-tls")

@@ -324,7 +324,7 @@ class TokenEndpointTests(WireTestCase):
         """
         for description, kind in (
             ("aqtoken:0", ValueError),
-            ("aqtoken:0:token=/nonexistent", KeysError),
+            (f"aqtoken:0:token={self.mktemp()}", KeysError),
             (f"aqtoken:0:token={self.token}:roles=root", ValueError),
             (f"aqtoken:0:token={self.token}:keys=/x", ValueError),
         ):

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from asynqueue.errors import AuthError
 from asynqueue.wire.challenge import Challenge
-from asynqueue.wire.door import LINGER, RECHECK, Stage
+from asynqueue.wire.door import LINGER, LOOKS_MOST, RECHECK, Stage
 from asynqueue.wire.identity import Identity
 from asynqueue.wire.limits import Limits
 from asynqueue.wire.refusals import ADMITTED, Refusal, Refused
@@ -50,7 +50,7 @@ class Judge:
             raise Refused(self.refusal, "a detail")
         return self.identity
 
-    def objection(self, identity: Identity) -> Refusal | None:
+    def objection(self, identity: Identity, transport: Any) -> Refusal | None:
         """
         Object, or not.
         """
@@ -114,12 +114,12 @@ class DoorTests(SynchronousTestCase):
         )
         return self.connected(self.factory)
 
-    def connected(self, factory: Any) -> Transport:
+    def connected(self, factory: Any, address: IPv4Address = ADDRESS) -> Transport:
         """
         Make an end of a connection.
         """
         transport = Transport()
-        transport.threshold = factory.buildProtocol(ADDRESS)
+        transport.threshold = factory.buildProtocol(address)
         transport.threshold.makeConnection(transport)
         self.addCleanup(transport.close)
         return transport
@@ -216,17 +216,33 @@ class DoorTests(SynchronousTestCase):
 
     def test_listUnreadableWhileOpen(self) -> None:
         """
-        A list that cannot be read makes nobody go, and is complained about.
+        A list that cannot be read for a moment makes nobody go, and is complained about.
         """
         transport = self.accept()
         transport.threshold.dataReceived(ADMITTED)
-        self.judge.error = OSError("no list today")
-        self.clock.advance(RECHECK)
-        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+        for _ in range(2):
+            self.judge.error = OSError("no list today")
+            self.clock.pump([RECHECK] * (LOOKS_MOST - 1))
+            self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+            self.judge.error = None
+            self.clock.advance(RECHECK)
         self.assertFalse(self.protocols.made[0].lost.called)
-        self.judge.error, self.judge.refusal = None, Refusal.REVOKED
+        self.judge.refusal = Refusal.REVOKED
         self.clock.advance(RECHECK)
         self.assertTrue(self.protocols.made[0].lost.called)
+
+    def test_listStaysUnreadable(self) -> None:
+        """
+        One that stays away keeps nobody; who is dropped for that is not blocked when it is back.
+        """
+        transport = self.accept(Limits(failures=1))
+        transport.threshold.dataReceived(ADMITTED)
+        self.judge.error = OSError("no list today")
+        self.clock.pump([RECHECK] * LOOKS_MOST)
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+        self.assertTrue(self.protocols.made[0].lost.called)
+        self.assertEqual([error.reason for error in self.refusals], ["unsure"])
+        self.connected(self.factory)
 
     def test_dataAfterAbort(self) -> None:
         """
@@ -265,14 +281,72 @@ class DoorTests(SynchronousTestCase):
         However a connection ends, it counts no more.
         """
         limits = Limits(total=1, acceptsPerSecond=1000)
+        self.judge.identity = Identity("anyone", ["submit"], "insecure")
         factory = ServerDoorFactory(self.protocols, self.judge, self.clock, limits, None)
-        for end in ("open", "refused", "silent", "garbage"):
+        for end in ("open", "refused", "silent", "garbage", "crowded out"):
             self.judge.refusal = Refusal.REVOKED if end == "refused" else None
             transport = self.connected(factory)
-            self.assertIsNone(factory.buildProtocol(ADDRESS), "there is room for one only")
+            self.assertEqual(factory._caps.total, 1)
             if end == "open":
                 transport.threshold.dataReceived(ADMITTED)
+                self.assertIsNone(factory.buildProtocol(ADDRESS), "there is room for one only")
             elif end == "garbage":
                 transport.threshold.dataReceived(b"garbage")
+            elif end == "crowded out":
+                self.connected(factory).close()
+                self.assertTrue(transport.disconnecting)
             transport.close()
+            self.assertEqual((factory._caps.total, factory._caps.unauthenticated), (0, 0))
+
+    def test_S7_crowd(self) -> None:
+        """
+        Those who come and say nothing shut nobody out: whoever has said nothing longest makes room, and is not refused,
+        which would count against honest clients, too.
+        """
+        limits = Limits(unauthenticated=4, acceptsPerSecond=1000)
+        self.judge.identity = Identity("anyone", ["submit"], "insecure")
+        factory = ServerDoorFactory(self.protocols, self.judge, self.clock, limits, None, self.refusals.append)
+        friend = self.connected(factory)
+        friend.threshold.dataReceived(ADMITTED)
+        silent = [self.connected(factory) for _ in range(4)]
+        late = self.connected(factory)
+        self.assertEqual([each.disconnecting for each in silent], [True, False, False, False])
+        silent[1].threshold.dataReceived(ADMITTED[:1])
+        self.connected(factory)
+        self.assertIsNone(silent[1].threshold, "what it has been told may never reach it")
+        late.threshold.dataReceived(ADMITTED + b"hello")
+        self.assertEqual(self.protocols.made[1].received, b"hello")
+        self.assertFalse(self.protocols.made[0].lost.called)
+        self.assertEqual(self.refusals, [])
+        for transport in (friend, late):
+            transport.close()
+
+    def test_S7_nearlyOpen(self) -> None:
+        """
+        Who has been let in makes no room, though its verdict is still on its way.
+        """
+        factory = ServerDoorFactory(self.protocols, self.judge, self.clock, Limits(total=1), None)
+        transport = self.connected(factory)
+        self.assertIsNone(factory.buildProtocol(ADDRESS))
+        transport.threshold.dataReceived(ADMITTED)
+        self.assertEqual(len(self.protocols.made), 1)
+        transport.close()
         self.assertEqual((factory._caps.total, factory._caps.unauthenticated), (0, 0))
+
+    def test_blockedAfterFailures(self) -> None:
+        """
+        An address whose clients are refused too often is not even talked to, unless it is that of this host, which
+        others have, too.
+        """
+        limits = Limits(failures=2, block=30.0)
+        factory = ServerDoorFactory(self.protocols, self.judge, self.clock, limits, None)
+        self.judge.refusal = Refusal.REVOKED
+        here = IPv4Address("TCP", "127.0.0.1", 8700)
+        for address in (ADDRESS, here):
+            for _ in range(2):
+                self.connected(factory, address).close()
+        self.judge.refusal = None
+        self.assertIsNone(factory.buildProtocol(ADDRESS))
+        self.connected(factory, here)
+        self.clock.advance(30.0)
+        self.connected(factory)

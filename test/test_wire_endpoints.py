@@ -23,6 +23,7 @@ from zope.interface.verify import verifyObject
 
 from asynqueue.errors import InsecureTransport, KeysError
 from asynqueue.wire import endpoints
+from asynqueue.wire.certificates import Use
 from asynqueue.wire.challenge import makeToken
 from asynqueue.wire.endpoints import clientEndpoint, serverEndpoint
 from asynqueue.wire.guarded import GuardedClientEndpoint, GuardedServerEndpoint
@@ -101,8 +102,6 @@ class PolicyTests(SynchronousTestCase):
             "tcp:8700",
             "tcp:8700:interface=127.0.0.1",
             "tcp6:8700:interface=\\:\\:1",
-            "ssl:443",
-            "tls:certs:443",
             "systemd:domain=INET:index=0",
             "haproxy:tcp:80:interface=127.0.0.1",
             "stdio:",
@@ -110,10 +109,45 @@ class PolicyTests(SynchronousTestCase):
         ):
             error = self.assertRaises(InsecureTransport, self.server, description)
             self.assertIn("insecure_plaintext=True", str(error))
-        for description in ("tcp:127.0.0.1:8700", "ssl:h:443", "tls:h:443", "nonsense:1"):
+        for description in ("tcp:127.0.0.1:8700", "nonsense:1"):
             error = self.assertRaises(InsecureTransport, self.client, description)
             self.assertIn("insecure_plaintext=True", str(error))
         self.assertEqual(self.inUse(), [])
+
+    def test_S15_oneWay(self) -> None:
+        """
+        TLS that does not say who the client is has a switch of its own, and the other is of no use for it.
+        """
+        for make, descriptions in (
+            (self.server, ("ssl:443", "ssl:443:interface=127.0.0.1", "tls:certs:443")),
+            (self.client, ("ssl:h:443", "tls:h:443")),
+        ):
+            for description in descriptions:
+                error = self.assertRaises(InsecureTransport, make, description, insecure_plaintext=True)
+                self.assertIn("insecure_one_way_tls=True", str(error))
+        self.assertRaises(InsecureTransport, self.server, "tcp:1:interface=127.0.0.1", insecure_one_way_tls=True)
+        self.assertRaises(InsecureTransport, self.client, "tcp:h:1", insecure_one_way_tls=True)
+        self.assertEqual(self.inUse(), [])
+        self.client("tls:h:443", insecure_one_way_tls=True)
+        self.assertEqual(self.inUse(), ["insecure_one_way_tls"])
+
+    def test_S13_oneWayEverywhere(self) -> None:
+        """
+        Such a listener is on all addresses only where the description says so.
+        """
+        key = Path(self.mktemp()).absolute()
+        leaf = TemporaryAuthority().node("gpu2", []).leaf(Use.SERVER)
+        key.write_bytes(leaf.certificate + leaf.key)
+        for address in ("", ":interface="):
+            error = self.assertRaises(
+                InsecureTransport, self.server, f"ssl:8700:privateKey={key}{address}", insecure_one_way_tls=True
+            )
+            self.assertIn("all addresses", str(error))
+        self.assertEqual(self.inUse(), [])
+        for address in ("127.0.0.1", "0.0.0.0"):
+            endpoint = self.server(f"ssl:8700:privateKey={key}:interface={address}", insecure_one_way_tls=True)
+            self.successResultOf(endpoint.listen(Recorders()))
+            self.assertEqual(self.reactor.sslServers[-1][4], address)
 
     def test_S16_permitted(self) -> None:
         """
@@ -154,6 +188,8 @@ class PolicyTests(SynchronousTestCase):
                 InsecureTransport, self.server, description, insecure_root=False, insecure_plaintext=True
             )
             self.assertIn("insecure_root=True", str(error))
+        # What is wrong with the description comes first.
+        self.assertRaises(ValueError, self.server, "unix:/a:/b", insecure_root=False)
         self.assertEqual(self.switches.inUse(), ())
         self.server("aqtls:8700", insecure_root=True)
         self.assertEqual([used.name for used in self.switches.inUse()], ["insecure_root"])
@@ -266,7 +302,9 @@ class PluginTests(SynchronousTestCase):
         The switch for root is a part of the description there.
         """
         self.patch(os, "geteuid", lambda: 0)
-        self.assertRaises(InsecureTransport, serverFromString, self.reactor, "aqtls:8700")
+        token = Path(self.mktemp()).absolute()
+        makeToken(token)
+        self.assertRaises(InsecureTransport, serverFromString, self.reactor, f"aqtoken:8700:token={token}")
 
     def test_light(self) -> None:
         """

@@ -31,9 +31,10 @@ from asynqueue.wire.certificates import (
     namesIn,
     useIn,
 )
+from asynqueue.wire.filelock import FileLock
 from asynqueue.wire.keyoffice import KeyOffice
 from asynqueue.wire.keys import TemporaryAuthority
-from asynqueue.wire.keystore import KeyStore, defaultFolder
+from asynqueue.wire.keystore import RETRY, KeyStore, defaultFolder
 from asynqueue.wire.nodes import Node, NodeList
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -450,6 +451,30 @@ class KeyFolderTests(SynchronousTestCase):
         self.assertEqual((before.key, after.isComplete()), (after.key, True))
         self.assertEqual(loadCertificate(after.certificate).not_valid_after_utc, self.now + timedelta(days=90))
         self.assertEqual(store.leaf(Use.SERVER), after)
+
+    def test_renewalFails(self) -> None:
+        """
+        What keeps a certificate from being renewed keeps nobody from connecting, and is tried again an hour later.
+        """
+        store = self.laptop.store()
+        before = store.leaf(Use.SERVER)
+        self.now += timedelta(days=60)
+        key = self.laptop.folder / "authority.key"
+        whole = key.read_bytes()
+        for content in (b"damaged", b"x" * (1 << 20) + b"x"):
+            key.write_bytes(content)
+            for _ in range(2):
+                self.assertEqual(store.leaf(Use.SERVER), before)
+            self.assertEqual(len(self.flushLoggedErrors(KeysError, ValueError)), 1)
+            self.now += RETRY
+        key.write_bytes(whole)
+        with FileLock(self.laptop.folder / "lock"):
+            self.assertEqual(store.leaf(Use.SERVER), before)
+        self.assertEqual(len(self.flushLoggedErrors(BlockingIOError)), 1)
+        self.now += RETRY - timedelta(seconds=1)
+        self.assertEqual(store.leaf(Use.SERVER), before)
+        self.now += timedelta(seconds=1)
+        self.assertNotEqual(store.leaf(Use.SERVER), before)
 
     def test_saysThatItIsOld(self) -> None:
         """

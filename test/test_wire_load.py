@@ -109,7 +109,7 @@ class CrowdTests(WireTestCase):
         """
         A thousand who say one byte a second are each shown the door when their time is over, and nobody sooner.
         """
-        limits = Limits(total=1100, unauthenticated=1000, preAuthSeconds=2.0)
+        limits = Limits(total=1100, perPeer=1100, unauthenticated=1000, preAuthSeconds=2.0)
         stays, most = await self.serveCrowd(limits, 1000, 1000, isTalking=True)
         self.assertEqual(stays.total(), 1000)
         self.assertGreaterEqual(min(stays), 1.9)
@@ -123,7 +123,7 @@ class CrowdTests(WireTestCase):
         Of ten thousand no more are listened to at once than may be; the others go as they came. As soon as they are
         gone, others are let in.
         """
-        limits = Limits(preAuthSeconds=0.5)
+        limits = Limits(perPeer=64, preAuthSeconds=0.5)
         stays, most = await self.serveCrowd(limits, 10_000, 500, isTalking=False)
         self.assertEqual(stays.total(), 10_000)
         self.assertLessEqual(most, limits.unauthenticated + 32)

@@ -5,23 +5,27 @@ Tests of mutual TLS over real sockets: who is let in, who is not, and what both 
 from __future__ import annotations
 
 import contextlib  # trial has a use of its own for a name "suppress" in a module
+from collections.abc import Callable
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
 import trustme
+from attrs import evolve
 from twisted.internet.defer import CancelledError
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol, wrapClientTLS
-from twisted.internet.error import ConnectionClosed, ConnectionLost
+from twisted.internet.error import ConnectionClosed
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import TLSVersion, optionsForClientTLS
+from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from asynqueue.errors import KeysError
-from asynqueue.wire import door
+from asynqueue.wire import door, judges
 from asynqueue.wire.certificates import Leaf, Use, fingerprintOfPEM
 from asynqueue.wire.endpoints import clientEndpoint
 from asynqueue.wire.keyoffice import KeyOffice
-from asynqueue.wire.keys import TemporaryAuthority
+from asynqueue.wire.keys import Keys, TemporaryAuthority
 from asynqueue.wire.limits import Limits
 from asynqueue.wire.nodes import NodeList
 from asynqueue.wire.refusals import ADMITTED
@@ -269,6 +273,135 @@ class KeyFolderTests(WireTestCase):
         await self.connect(f"{place}:keys={self.laptop.folder}")
         error = await self.refused(f"{place}:keys={self.phone.folder}")
         self.assertEqual(error.reason, "other-authority")
+
+
+class Changing:
+    """
+    The keys of a node, of which others can take the place.
+    """
+
+    def __init__(self, keys: Keys) -> None:
+        self.keys = keys
+        self.leaf = keys.leaf
+        self.listed = keys.nodes()
+        self.trusted = keys.authorities()
+
+    def nodes(self) -> NodeList:
+        """
+        Return the list of nodes.
+        """
+        return self.listed
+
+    def authorities(self) -> tuple[bytes, ...]:
+        """
+        Return the authorities.
+        """
+        return self.trusted
+
+
+class StayingTests(TLSTestCase):
+    """
+    Who was let in stays as long as what it was let in by.
+    """
+
+    def setUp(self) -> None:
+        """
+        Look often.
+        """
+        super().setUp()
+        self.patch(door, "RECHECK", 0.02)
+        self.later = timedelta()
+        self.patch(judges, "datetime", self)
+
+    def now(self, zone: tzinfo) -> datetime:
+        """
+        Return the time, or a later one.
+        """
+        return datetime.now(zone) + self.later
+
+    async def assertDropped(self, change: Callable[[Changing], None], reason: str) -> None:
+        """
+        A connection ends when something has changed at one end, whichever it is.
+        """
+        for isServer in (True, False):
+            serverKeys, clientKeys = Changing(self.server), Changing(self.client)
+            server = await self.serve("aqtls:0", keys=serverKeys)
+            protocol = await self.connect(self.place(server), keys=clientKeys)
+            await self.assertTalks(protocol)
+            events = self.watchLog()
+            await deferLater(reactor, 0.1)
+            self.assertFalse(protocol.lost.called)
+            change(serverKeys if isServer else clientKeys)
+            await protocol.lost.addTimeout(LIMIT, reactor)
+            await server.factory.made[0].lost
+            self.assertEqual([event["reason"] for event in events if "error" in event], [reason])
+            self.assertEqual(server.reasons, [reason] if isServer else [])
+
+    @run
+    async def test_notListedAnyMore(self) -> None:
+        """
+        A node that is on the list no longer goes.
+        """
+
+        def change(keys: Changing) -> None:
+            keys.listed = NodeList()
+
+        await self.assertDropped(change, "not-listed")
+
+    @run
+    async def test_otherRoles(self) -> None:
+        """
+        A node that has got other roles goes; it can come back with those.
+        """
+
+        def change(keys: Changing) -> None:
+            nodes = tuple(evolve(node, roles={"read"}) for node in keys.listed.nodes)
+            keys.listed = evolve(keys.listed, nodes=nodes)
+
+        await self.assertDropped(change, "changed")
+
+    @run
+    async def test_otherAuthority(self) -> None:
+        """
+        A node whose authority is trusted no longer goes.
+        """
+
+        def change(keys: Changing) -> None:
+            keys.trusted = TemporaryAuthority().node("other", ["read"]).authorities()
+
+        await self.assertDropped(change, "other-authority")
+
+    @run
+    async def test_pinned(self) -> None:
+        """
+        A server that is known by its key needs no authority, afterwards either.
+        """
+
+        class Foreign(Altered):
+            def nodes(self) -> NodeList:
+                return NodeList()
+
+            def authorities(self) -> tuple[bytes, ...]:
+                return ()
+
+        server = await self.serve("aqtls:0", keys=self.server)
+        url = f"aq://{self.print}@127.0.0.1:{server.number}"
+        protocol = await self.connect(url, keys=Foreign(self.client))
+        await deferLater(reactor, 0.1)
+        await self.assertTalks(protocol)
+
+    @run
+    async def test_expiredWhileConnected(self) -> None:
+        """
+        So does one whose certificate is no longer valid.
+        """
+        server = await self.serve("aqtls:0", keys=self.server)
+        protocol = await self.connect(self.place(server), keys=self.client)
+        self.later = timedelta(days=89)
+        await deferLater(reactor, 0.1)
+        await self.assertTalks(protocol)
+        self.later = timedelta(days=91)
+        await protocol.lost.addTimeout(LIMIT, reactor)
 
 
 class BadCertificateTests(TLSTestCase):
@@ -585,18 +718,34 @@ class LimitTests(TLSTestCase):
         await self.assertTalks(third)
 
     @run
-    async def test_blockedAfterFailures(self) -> None:
+    async def test_F111_silentCrowd(self) -> None:
         """
-        Who was refused too often is not even talked to.
+        More who say nothing than there may be, renewed all the time, shut nobody out.
         """
-        limits = Limits(failures=2, acceptsPerSecond=100)
-        server = await self.serve("aqtls:0", keys=self.server, limits=limits)
+        server = await self.serve("aqtls:0", keys=self.server)
+        silent = Recorders()
+        inner = TCP4ClientEndpoint(reactor, "127.0.0.1", server.number)
+        for _ in range(40):
+            await inner.connect(silent)
+        for _ in range(3):
+            await self.assertTalks(await self.connect(self.place(server), keys=self.client))
+            await inner.connect(silent)
+        self.assertEqual(server.reasons, [])
+        for protocol in silent.made:
+            protocol.transport.abortConnection()
+            await protocol.lost.addTimeout(LIMIT, reactor)
+
+    @run
+    async def test_failuresOfThisHost(self) -> None:
+        """
+        However often one process of this host is refused, no other is shut out.
+        """
+        server = await self.serve("aqtls:0", keys=self.server, limits=Limits(failures=2))
         keys = Altered(self.client, client=fromTrustme("laptop"))
-        for _ in range(2):
+        for _ in range(4):
             await self.refused(self.place(server), keys=keys)
-        await self.until(lambda: len(server.refusals) == 2)
-        with self.assertRaises(ConnectionLost):
-            await self.connect(self.place(server), keys=self.client)
+        await self.until(lambda: len(server.refusals) == 4)
+        await self.assertTalks(await self.connect(self.place(server), keys=self.client))
 
     @run
     async def test_cancelledConnect(self) -> None:

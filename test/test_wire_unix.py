@@ -21,9 +21,11 @@ from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from asynqueue.errors import InsecureTransport
+from asynqueue.wire import unixsockets
+from asynqueue.wire.endpoints import clientEndpoint
 from asynqueue.wire.refusals import ADMITTED
 from asynqueue.wire.transports import IIdentifiedTransport
-from asynqueue.wire.unixsockets import PATH_LIMIT
+from asynqueue.wire.unixsockets import PATH_LIMIT, checkFolders
 from test.wires import LIMIT, Recorders, Server, WireTestCase, reactor, run
 
 IS_ROOT = os.geteuid() == 0
@@ -110,6 +112,34 @@ class ListeningTests(WireTestCase):
         with self.assertRaises(OSError):
             await self.serve(f"unix:{other}")
         self.assertFalse((self.folder / "elsewhere").exists())
+
+    @run
+    async def test_S9_linksAbove(self) -> None:
+        """
+        What was looked at is what is used, wherever a link above the folder points to in the meantime.
+        """
+        real, other = self.folder / "real", self.folder / "other"
+        for base in (real, other):
+            (base / "inner").mkdir(0o700, parents=True)
+        link = self.folder / "link"
+        link.symlink_to(real)
+
+        def turned(folder: Path) -> None:
+            checkFolders(folder)
+            link.unlink()
+            link.symlink_to(other)
+
+        self.patch(unixsockets, "checkFolders", turned)
+        await self.serve(f"unix:{link}/inner/queue")
+        self.assertTrue((real / "inner" / "queue").is_socket())
+        self.assertEqual(list((other / "inner").iterdir()), [])
+        # A client looks where the link points to when it connects.
+        endpoint = clientEndpoint(reactor, f"unix:{link}/inner/queue")
+        link.unlink()
+        link.symlink_to(real)
+        protocol: Any = await endpoint.connect(Recorders())
+        await self.assertTalks(protocol)
+        await self.disconnect(protocol)  # type: ignore[misc]
 
     @run
     async def test_F117_paths(self) -> None:

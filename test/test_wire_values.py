@@ -21,7 +21,15 @@ from asynqueue.errors import AuthError, InsecureTransport
 from asynqueue.wire.descriptions import described
 from asynqueue.wire.fingerprints import ServerURL, checkedFingerprint
 from asynqueue.wire.identity import LADDER, ROLES, Identity, nodeName, rolesFrom
-from asynqueue.wire.limits import PEERS_REMEMBERED, ConnectionCaps, Limits, RecentEvents
+from asynqueue.wire.limits import (
+    PEERS_REMEMBERED,
+    THIS_HOST,
+    ConnectionCaps,
+    Limits,
+    Place,
+    RecentEvents,
+    peerOf,
+)
 from asynqueue.wire.privatefiles import (
     SIZE_LIMIT,
     checkPrivateFolder,
@@ -258,6 +266,7 @@ class LimitTests(SynchronousTestCase):
         Make a clock.
         """
         self.clock = Clock()
+        self.dropped: list[Place] = []
 
     def caps(self, **limits: Any) -> ConnectionCaps:
         """
@@ -274,38 +283,85 @@ class LimitTests(SynchronousTestCase):
         self.assertRaises(ValueError, Limits, total=0)
         self.assertRaises(ValueError, Limits, preAuthSeconds=0)
 
+    def accept(self, caps: ConnectionCaps, peer: str | None) -> Place | None:
+        """
+        Ask for a place, and return it if it was given.
+        """
+        place = Place(peer)
+        place.drop = lambda: self.dropped.append(place)
+        return place if caps.accept(place) is None else None
+
+    def known(self, caps: ConnectionCaps, peer: str | None) -> Place:
+        """
+        Make a connection of which it is known whose it is.
+        """
+        place = self.accept(caps, peer)
+        assert place is not None
+        caps.authenticated(place)
+        return place
+
     def test_S5_total(self) -> None:
         """
         From all addresses and sockets together.
         """
         caps = self.caps(total=3)
-        self.assertEqual([caps.accept(peer) is None for peer in ("a", "b", None, "c", None)], [True] * 3 + [False] * 2)
-        caps.authenticated()
-        caps.closed("a", wasAuthenticated=True)
-        self.assertIsNone(caps.accept("c"))
+        known = [self.known(caps, peer) for peer in ("a", "b", None)]
+        self.assertEqual([self.accept(caps, peer) for peer in ("c", None)], [None, None])
+        caps.closed(known[0])
+        self.assertIsNotNone(self.accept(caps, "c"))
 
     def test_S5_perPeer(self) -> None:
         """
         From one address; those of a unix socket are on this host, and not counted so.
         """
         caps = self.caps(perPeer=2)
-        self.assertEqual([caps.accept("a") is None for _ in range(3)], [True, True, False])
-        self.assertIsNone(caps.accept("b"))
-        self.assertEqual([caps.accept(None) for _ in range(20)], [None] * 20)
-        caps.closed("a", wasAuthenticated=False)
-        self.assertEqual([caps.accept("a") is None for _ in range(2)], [True, False])
+        known = [self.known(caps, "a") for _ in range(2)]
+        self.assertIsNone(self.accept(caps, "a"))
+        self.assertIsNotNone(self.accept(caps, "b"))
+        self.assertNotIn(None, [self.accept(caps, None) for _ in range(20)])
+        caps.closed(known[0])
+        self.known(caps, "a")
+        self.assertIsNone(self.accept(caps, "a"))
 
     def test_S5_unauthenticated(self) -> None:
         """
-        Of those that are not known yet.
+        Of those that are not known yet: the one that came first has to go, and nobody else.
         """
         caps = self.caps(unauthenticated=2)
-        self.assertEqual([caps.accept(None) is None for _ in range(3)], [True, True, False])
-        caps.authenticated()
-        self.assertEqual([caps.accept(None) is None for _ in range(2)], [True, False])
-        caps.closed(None, wasAuthenticated=False)
-        self.assertIsNone(caps.accept(None))
+        first, second, third = (self.accept(caps, None) for _ in range(3))
+        self.assertEqual(self.dropped, [first])
+        assert first is not None
+        assert second is not None
+        assert third is not None
+        self.assertEqual((caps.total, caps.unauthenticated), (2, 2))
+        caps.authenticated(second)
+        self.assertIsNotNone(self.accept(caps, None))
+        self.assertEqual(self.dropped, [first])
+        self.accept(caps, None)
+        self.assertEqual(self.dropped, [first, third])
+        # They are closed some time later, and count no more, whatever it was that they were told before.
+        for place in (first, third):
+            caps.closed(place)
         self.assertEqual((caps.total, caps.unauthenticated), (3, 2))
+
+    def test_S5_makingRoom(self) -> None:
+        """
+        Nobody has to go who is known; who has too many takes nobody else's place; and no more are on their way out at
+        once than may be unknown.
+        """
+        caps = self.caps(total=4, perPeer=2, unauthenticated=3)
+        self.known(caps, "a")
+        silent = [self.accept(caps, peer) for peer in ("b", "a", "c")]
+        # All places are taken, and those of two unknown are given to others.
+        self.assertIsNotNone(self.accept(caps, "a"))
+        self.assertEqual(self.dropped, [silent[1]])
+        self.assertIsNotNone(self.accept(caps, "d"))
+        self.assertEqual(self.dropped, [silent[1], silent[0]])
+        self.assertIsNotNone(self.accept(caps, "e"))
+        self.assertIsNone(self.accept(caps, "f"))
+        caps.closed(self.dropped[0])
+        self.assertIsNotNone(self.accept(caps, "f"))
+        self.assertEqual((caps.total, caps.unauthenticated), (4, 3))
 
     def test_S5_rate(self) -> None:
         """
@@ -314,10 +370,10 @@ class LimitTests(SynchronousTestCase):
         caps = self.caps(acceptsPerSecond=2)
         results = []
         for _ in range(6):
-            results.append(caps.accept("a") is None)
+            results.append(self.accept(caps, "a") is not None)
             self.clock.advance(0.25)
         self.assertEqual(results, [True, True, False, False, True, True])
-        self.assertIsNone(caps.accept("b"))
+        self.assertIsNotNone(self.accept(caps, "b"))
 
     def test_S5_failures(self) -> None:
         """
@@ -329,17 +385,41 @@ class LimitTests(SynchronousTestCase):
         self.clock.advance(60)
         for _ in range(2):
             caps.failures.failed("a")
-        self.assertIsNone(caps.accept("a"))
+        self.assertIsNotNone(self.accept(caps, "a"))
         caps.failures.failed("a")
-        self.assertIn("refused", str(caps.accept("a")))
-        self.assertIsNone(caps.accept("b"))
+        self.assertIn("refused", str(caps.accept(Place("a"))))
+        self.assertIsNotNone(self.accept(caps, "b"))
         self.clock.advance(29.9)
         self.assertTrue(caps.failures.isBlocked("a"))
         self.clock.advance(0.1)
-        self.assertIsNone(caps.accept("a"))
+        self.assertIsNotNone(self.accept(caps, "a"))
         for _ in range(100):
             caps.failures.failed(None)
-        self.assertIsNone(caps.accept(None))
+        self.assertIsNotNone(self.accept(caps, None))
+
+    def test_S5_thisHost(self) -> None:
+        """
+        What one process of this host does shuts out no other.
+        """
+        caps = self.caps(failures=3, acceptsPerSecond=2, perPeer=2)
+        for _ in range(100):
+            caps.failures.failed(THIS_HOST)
+            self.assertIsNotNone(self.accept(caps, THIS_HOST))
+        self.assertEqual(caps.total, 2)
+
+    def test_S5_peers(self) -> None:
+        """
+        Who has one address of IPv6 has many, and this host has more than one.
+        """
+        self.assertEqual(peerOf("192.0.2.1"), "192.0.2.1")
+        self.assertNotEqual(peerOf("192.0.2.1"), peerOf("192.0.2.2"))
+        self.assertEqual(peerOf("::ffff:192.0.2.1"), "192.0.2.1")
+        self.assertEqual(peerOf("2001:db8:0:1::1"), peerOf("2001:db8:0:1:ffff:ffff:ffff:ffff"))
+        self.assertNotEqual(peerOf("2001:db8:0:1::1"), peerOf("2001:db8:0:2::1"))
+        self.assertEqual(peerOf("fe80::1%1"), peerOf("fe80::2%1"))
+        for address in ("127.0.0.1", "127.255.0.9", "::1", "::ffff:127.0.0.1"):
+            self.assertEqual(peerOf(address), THIS_HOST)
+        self.assertEqual((peerOf("somewhere"), peerOf(None)), ("somewhere", None))
 
     def test_S5_memory(self) -> None:
         """
@@ -353,10 +433,17 @@ class LimitTests(SynchronousTestCase):
         self.clock.advance(60)
         self.assertEqual(events.count("200"), 0)
         caps = self.caps(total=1)
-        caps.accept(None)
+        self.known(caps, None)
         for number in range(100):
-            caps.accept(str(number))
+            self.accept(caps, str(number))
         self.assertEqual((caps.total, len(caps._perPeer)), (1, 0))
+        caps = self.caps(unauthenticated=1)
+        for number in range(100):
+            self.accept(caps, str(number))
+            for place in self.dropped:
+                caps.closed(place)
+            self.dropped.clear()
+        self.assertEqual((caps.total, len(caps._perPeer), len(caps._leaving)), (1, 1, 0))
 
     def test_peers(self) -> None:
         """

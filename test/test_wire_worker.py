@@ -1555,7 +1555,8 @@ class ArgumentTests(SynchronousTestCase):
         for description in ("tcp:localhost:1", "ssl:localhost:1", "tls:localhost:1"):
             with self.assertRaises(InsecureTransport) as caught:
                 WireWorker(None, description)
-            self.assertIn("insecure_plaintext=True", str(caught.exception))
+            switch = "insecure_plaintext" if description.startswith("tcp:") else "insecure_one_way_tls"
+            self.assertIn(f"{switch}=True", str(caught.exception))
 
     def test_server(self) -> None:
         """

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asynqueue.cli.worker import add_switches
+from asynqueue.wire.switches import SWITCHES
 
 if TYPE_CHECKING:
     from asynqueue.cli.terminal import Terminal
@@ -39,7 +40,8 @@ def add_parser(subcommands: Any) -> None:
 def _run(parsed: argparse.Namespace, terminal: Terminal) -> int:
     from asynqueue.cli.findings import BAD, examine
 
-    findings = examine(parsed.descriptions, parsed.folder, parsed.insecure_plaintext, parsed.insecure_root)
+    asked = {name for name in SWITCHES if getattr(parsed, name)}
+    findings = examine(parsed.descriptions, parsed.folder, asked)
     bad = [finding for finding in findings if finding.level in BAD]
     if parsed.json:
         listed = [

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from datetime import UTC, datetime
 from enum import Enum
 from importlib import import_module
@@ -69,8 +69,7 @@ class Finding:
 def examine(
     descriptions: Sequence[str],
     folder: Path | None,
-    insecure_plaintext: bool = False,
-    insecure_root: bool = False,
+    asked: Set[str] = frozenset(),
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> list[Finding]:
     """
@@ -78,14 +77,14 @@ def examine(
 
     @param descriptions: Those of endpoints, of servers or clients.
     @param folder: That of the keys, if not the usual one.
-    @param insecure_plaintext: Whether the switch of that name is to be asked for, likewise C{insecure_root}.
+    @param asked: The names of the switches that are to be asked for.
     @param now: Returns the time, with its zone.
     """
     findings = [*_packages(), *_user(), *_keys(folder, now())]
     for description in descriptions:
-        findings += _endpoint(description, insecure_plaintext, insecure_root)
-    asked = {"insecure_plaintext": insecure_plaintext, "insecure_root": insecure_root}
-    findings += _switches({name for name, is_asked in asked.items() if is_asked}, descriptions)
+        findings += _endpoint(description, folder, asked)
+    findings += _switches(asked, descriptions)
+    findings += _running()
     return findings
 
 
@@ -182,8 +181,12 @@ def _key_files(folder: Path) -> Iterator[Finding]:
     """
     Look at whether others can get at a file.
     """
-    from asynqueue.wire.privatefiles import checkPrivateFolder, readPrivate
+    from asynqueue.wire.privatefiles import checkAbove, checkPrivateFolder, readPrivate
 
+    try:
+        checkAbove(folder, "the keys")
+    except (AsynQueueError, OSError) as error:
+        yield Finding(_level_of(error), str(folder), str(error))
     for path in sorted(folder.iterdir()):
         try:
             if path.is_dir() and not path.is_symlink():
@@ -269,7 +272,25 @@ class _NoReactor:
     """
 
 
-def _endpoint(description: str, insecure_plaintext: bool, insecure_root: bool) -> Iterator[Finding]:
+def _keys_for(description: str, folder: Path | None) -> Any:
+    """
+    Return the keys that an endpoint is to have, or C{None} for those that it finds by itself.
+    """
+    from asynqueue.wire.descriptions import described
+    from asynqueue.wire.fingerprints import SCHEME
+    from asynqueue.wire.keystore import KeyStore
+    from asynqueue.wire.kinds import TLS_KIND
+
+    if folder is None:
+        return None
+    if not description.lower().startswith(f"{SCHEME}://"):
+        parts = described(description)
+        if parts.kind != TLS_KIND or "keys" in parts.keywords:
+            return None
+    return KeyStore(folder)
+
+
+def _endpoint(description: str, folder: Path | None, asked: Set[str]) -> Iterator[Finding]:
     """
     Make an endpoint as its user would, and look at what it complains of: as a server's, and as a client's.
     """
@@ -277,12 +298,15 @@ def _endpoint(description: str, insecure_plaintext: bool, insecure_root: bool) -
 
     complaints: list[Exception] = []
     ends: list[str] = []
+    switches: dict[str, Any] = dict.fromkeys(asked, True)
+    # Root may connect.
+    permitted = {name: is_asked for name, is_asked in switches.items() if name != "insecure_root"}
 
     def make_server() -> None:
-        serverEndpoint(_NoReactor(), description, insecure_plaintext=insecure_plaintext, insecure_root=insecure_root)
+        serverEndpoint(_NoReactor(), description, keys=_keys_for(description, folder), **switches)
 
     def make_client() -> None:
-        clientEndpoint(_NoReactor(), description, insecure_plaintext=insecure_plaintext)
+        clientEndpoint(_NoReactor(), description, keys=_keys_for(description, folder), **permitted)
 
     for end, make in (("server", make_server), ("client", make_client)):
         try:
@@ -301,7 +325,33 @@ def _endpoint(description: str, insecure_plaintext: bool, insecure_root: bool) -
         yield Finding(Level.NOTE, f"{description} as a server", as_options(str(complaints[0])))
     for end in ends:
         yield Finding(Level.FINE, f"{description} as a {end}", "is accepted")
+    if "server" in ends:
+        yield from _token(description)
     yield from _socket(description)
+
+
+def _token(description: str) -> Iterator[Finding]:
+    """
+    Look at what whoever knows the token of a server may do, and from where.
+    """
+    from asynqueue.wire.descriptions import described
+    from asynqueue.wire.endpoints import isEverywhere
+    from asynqueue.wire.kinds import LOOPBACK, TOKEN_KIND
+
+    parts = described(description)
+    if parts.kind != TOKEN_KIND:
+        return
+    roles = parts.keywords.get("roles", "").split(",")
+    for role, power in (("code", "has a shell on this host"), ("admin", "can shut it down, and change keys")):
+        if role in roles:
+            text = (
+                f"whoever gets the token {power}, and nobody could tell who it was: leave the role {role} to"
+                " certificates, by aqtls:"
+            )
+            yield Finding(Level.INSECURE, description, text)
+    if isEverywhere(parts.keywords.get("interface", LOOPBACK)):
+        text = "listens on all addresses, where everybody who has the token is the same: name one if one is enough"
+        yield Finding(Level.NOTE, description, text)
 
 
 def _socket(description: str) -> Iterator[Finding]:
@@ -332,7 +382,7 @@ def _socket(description: str) -> Iterator[Finding]:
         yield Finding(_level_of(error), str(path), str(error))
 
 
-def _switches(asked: set[str], descriptions: Sequence[str]) -> Iterator[Finding]:
+def _switches(asked: Set[str], descriptions: Sequence[str]) -> Iterator[Finding]:
     """
     Tell which switches are asked for, of what use they were, and what each permits.
     """
@@ -343,3 +393,18 @@ def _switches(asked: set[str], descriptions: Sequence[str]) -> Iterator[Finding]
             where = f", of use for {', '.join(places)}" if places else ""
             text = f"is asked for{where}: it permits {SWITCHES[name]}"
             yield Finding(Level.INSECURE, as_options(f"{name}=True"), text)
+
+
+def _running() -> Iterator[Finding]:
+    """
+    Tell which switches servers of this user are running with.
+    """
+    from asynqueue.callinfo import printable
+    from asynqueue.wire.admissions import DESCRIPTION_LIMIT, admissionsNoted
+
+    for admission in admissionsNoted():
+        for name in admission.switches:
+            if name in SWITCHES:
+                place = printable(admission.description, DESCRIPTION_LIMIT)
+                text = f"process {admission.process} listens at {place} by it: it permits {SWITCHES[name]}"
+                yield Finding(Level.INSECURE, as_options(f"{name}=True"), text)

@@ -8,12 +8,13 @@ a prompt.
 from __future__ import annotations
 
 import argparse
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asynqueue.cli.terminal import CommandError, Terminal
+from asynqueue.cli.terminal import CommandError, Terminal, one_line
 from asynqueue.wire.fingerprints import ServerURL
 from asynqueue.wire.identity import NODE_NAME, ROLES
 
@@ -151,23 +152,42 @@ def _write_bundle(bundle: Bundle, passphrase: str | None, output: Path, terminal
     return 0
 
 
-def _join(parsed: argparse.Namespace, terminal: Terminal) -> int:
-    from asynqueue.wire.bundles import Bundle, isBundle, isEncrypted
-
-    with open(parsed.file, "rb") as file:
+def _read(path: Path) -> tuple[bytes, bool]:
+    """
+    Return what a file has, and whether only its user may read or write it.
+    """
+    if path.is_dir():
+        raise CommandError(f"{path} is a folder, and neither a bundle nor a list of nodes")
+    with open(path, "rb") as file:
+        is_private = not os.fstat(file.fileno()).st_mode & 0o077 or not hasattr(os, "geteuid")
         content = file.read(_FILE_LIMIT + 1)
     if len(content) > _FILE_LIMIT:
-        raise CommandError(f"{parsed.file} is larger than {_FILE_LIMIT} bytes, and no bundle")
+        raise CommandError(f"{path} is larger than {_FILE_LIMIT} bytes, and no bundle")
+    return content, is_private
+
+
+def _join(parsed: argparse.Namespace, terminal: Terminal) -> int:
+    from asynqueue.wire.bundles import Bundle, isBundle, isEncrypted
+    from asynqueue.wire.privatefiles import readPrivate
+
+    content, is_private = _read(parsed.file)
     office = _office(parsed)
     source = str(parsed.file)
     if not isBundle(content):
         nodes = office.accept(content, source)
         terminal.write(f"Took up the list of {len(nodes.nodes)} nodes.")
         return 0
-    passphrase = None
     if isEncrypted(content, source):
+        if not is_private:
+            warning = f"{source} can be read by others, who need no more than its passphrase: chmod 600 {source}"
+            terminal.errors.write(f"asynqueue: {one_line(warning)}\n")
         passphrase = terminal.passphrase(parsed.passphrase_file, f"for {parsed.file}", is_new=False)
-    store = office.join(Bundle.fromBytes(content, passphrase, source))
+        bundle = Bundle.fromBytes(content, passphrase, source)
+    else:
+        bundle = Bundle.fromBytes(content, None, source)
+        if bundle.keys:
+            bundle = Bundle.fromBytes(readPrivate(parsed.file, "the bundle, which has keys,"), None, source)
+    store = office.join(bundle)
     terminal.write(f"This is the node {store.name} now, with its keys in {store.folder}.")
     return 0
 

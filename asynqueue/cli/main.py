@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from asynqueue.cli import doctor, keys, ping, worker
 from asynqueue.cli.options import as_options
-from asynqueue.cli.terminal import CommandError, Terminal
+from asynqueue.cli.terminal import CommandError, Terminal, one_line
 from asynqueue.errors import AsynQueueError
 
 #: The exit code of a command that could not do what it was asked for. Wrong arguments have argparse's own, 2.
@@ -52,5 +52,12 @@ def main(arguments: Sequence[str] | None = None, terminal: Terminal | None = Non
     try:
         return run(parsed, terminal)
     except (AsynQueueError, CommandError, ImportError, OSError, ValueError) as error:
-        terminal.errors.write(f"asynqueue: {as_options(str(error))}\n")
+        terminal.errors.write(f"asynqueue: {one_line(as_options(_text_of(error)))}\n")
         return FAILED
+
+
+def _text_of(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        # Nobody needs to know the number.
+        return f"{error.filename}: {error.strerror}"
+    return str(error)

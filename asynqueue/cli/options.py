@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 
-_SWITCH = re.compile(r"\b(insecure_[a-z]+|pickles)=True")
+_SWITCH = re.compile(r"\b(insecure_[a-z_]+|pickles)=True")
 
 
 def as_options(text: str) -> str:

@@ -10,7 +10,9 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from asynqueue.cli.reactor import run_in_reactor
-from asynqueue.cli.terminal import CommandError
+from asynqueue.cli.terminal import CommandError, one_line
+from asynqueue.cli.worker import add_switches
+from asynqueue.errors import AsynQueueError
 from asynqueue.wire.identity import ROLES
 
 if TYPE_CHECKING:
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
 #: How long, in bytes, a result could be; there will be none.
 _LIMIT = 64 << 20
 
-#: Control characters, which the other end is not to send to a terminal, each with what is shown.
-_SHOWN = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+#: How much is shown of what the other end calls itself, in characters.
+_NAME_LIMIT = 100
 
 
 def add_parser(subcommands: Any) -> None:
@@ -39,22 +41,22 @@ def add_parser(subcommands: Any) -> None:
     parser.add_argument(
         "--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="how long each step may take (%(default)s)"
     )
-    parser.add_argument(
-        "--insecure-plaintext", action="store_true", help="permit connections that anyone can read, change or make"
-    )
+    add_switches(parser, "insecure_plaintext", "insecure_one_way_tls")
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 10_000:
-        raise argparse.ArgumentTypeError(f"{number} is not from 1 to 10000")
-    return number
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= 10_000):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to 10000")
+    return int(text)
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
     if not 0 < seconds <= 3600:
-        raise argparse.ArgumentTypeError(f"{seconds:g} is not more than 0, up to 3600")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds, more than 0, up to 3600")
     return seconds
 
 
@@ -77,23 +79,44 @@ async def ping(reactor: Any, parsed: argparse.Namespace, terminal: Terminal) -> 
     from asynqueue.wire.link import LinkFactory
 
     endpoint = clientEndpoint(
-        reactor, parsed.description, timeout=parsed.timeout, insecure_plaintext=parsed.insecure_plaintext
+        reactor,
+        parsed.description,
+        timeout=parsed.timeout,
+        insecure_plaintext=parsed.insecure_plaintext,
+        insecure_one_way_tls=parsed.insecure_one_way_tls,
     )
     try:
         connection: Any = await endpoint.connect(LinkFactory(reactor, _LIMIT)).addTimeout(parsed.timeout, reactor)
         link: Link = connection
-        try:
-            await link.hello()
-            times = await _round_trips(reactor, link, parsed.count, parsed.timeout)
-        finally:
-            if link.transport is not None:
-                link.transport.loseConnection()
+        times = await _ask(reactor, link, parsed)
     except TimeoutError:
         raise CommandError(f"{parsed.description} does not answer in time") from None
     except (ConnectError, ConnectionClosed, DNSLookupError, UserError, OSError) as error:
         raise CommandError(f"{parsed.description} cannot be reached: {error}") from None
     _show(link, times, terminal)
     return 0
+
+
+async def _ask(reactor: Any, link: Link, parsed: argparse.Namespace) -> list[float]:
+    """
+    Say hello, see how long round trips take, and end the connection.
+
+    @raise CommandError: The answer makes no sense.
+    """
+    from twisted.internet.defer import TimeoutError
+    from twisted.internet.error import ConnectionClosed
+
+    try:
+        await link.hello()
+        return await _round_trips(reactor, link, parsed.count, parsed.timeout)
+    except (AsynQueueError, ConnectionClosed, TimeoutError):
+        raise
+    except Exception as error:  # AMP raises whatever it comes to with answers that are none
+        problem = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise CommandError(f"{parsed.description} answers what is not understood: {problem}") from None
+    finally:
+        if link.transport is not None:
+            link.transport.loseConnection()
 
 
 async def _round_trips(reactor: Any, link: Link, number: int, timeout: float) -> list[float]:
@@ -116,10 +139,10 @@ def _show(link: Link, times: list[float], terminal: Terminal) -> None:
     roles = ", ".join(role for role in ROLES if role in identity.roles)
     places = "call" if link.places == 1 else "calls"
     least, middle, most = (1000 * each for each in (min(times), median(times), max(times)))
-    terminal.write(f"other end     {identity.name}, known by {identity.how}, with the roles {roles}")
+    terminal.write(f"other end     {one_line(identity.name)}, known by {identity.how}, with the roles {roles}")
     if identity.fingerprint:
         terminal.write(f"fingerprint   {identity.fingerprint}")
-    terminal.write(f"calls itself  {link.node.translate(_SHOWN):.100}")
+    terminal.write(f"calls itself  {one_line(str(link.node), _NAME_LIMIT)}")
     terminal.write(f"protocol      version {link.version}")
     terminal.write(f"serializer    {link.peer.serializer.name}")
     terminal.write(f"capacity      {link.places} {places} at once, of {link.callLimit} bytes each at most")

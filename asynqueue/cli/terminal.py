@@ -13,8 +13,22 @@ from typing import TextIO
 
 from attrs import Factory, frozen
 
+from asynqueue.callinfo import printable
+
 #: The variable that may have a passphrase.
 PASSPHRASE_VARIABLE = "ASYNQUEUE_PASSPHRASE"
+
+
+#: How long a line may be that has text of somebody else's in it, in characters.
+LINE_LIMIT = 4096
+
+
+def one_line(text: str, limit: int = LINE_LIMIT) -> str:
+    """
+    Return a text as a part of a line that does nothing to a terminal but stand there, wherever it came from.
+    """
+    shown = printable(text, limit).replace("\n", "\\x0a").replace("\t", "\\x09")
+    return "".join(each if each.isprintable() else f"\\u{ord(each):04x}" for each in shown)
 
 
 class CommandError(Exception):
@@ -49,13 +63,19 @@ class Terminal:
         """
         Return a passphrase: from a file, else from the environment, else from whoever sits there.
 
-        @param file: Its first line is the passphrase.
+        @param file: Its first line is the passphrase. Only this user may read or write it.
         @param purpose: What it is for: C{"to encrypt gpu1.bundle"}.
         @param is_new: Whether it is asked for twice.
         @raise CommandError: There is none to be had, or the two differ.
+        @raise InsecureTransport: Others can get at the file.
         """
         if file is not None:
-            lines = file.read_text(encoding="utf-8").splitlines()
+            from asynqueue.wire.privatefiles import readPrivate
+
+            try:
+                lines = readPrivate(file, "the file of the passphrase,").decode("utf-8").splitlines()
+            except UnicodeDecodeError:
+                raise CommandError(f"the file of the passphrase, {file}, is not written in UTF-8") from None
             if not lines or not lines[0]:
                 raise CommandError(f"the file of the passphrase, {file}, has an empty first line")
             return lines[0]

@@ -11,8 +11,11 @@ import argparse
 import os
 from typing import TYPE_CHECKING, Any
 
+from zope.interface import provider
+
 from asynqueue.cli.reactor import run_in_reactor
 from asynqueue.cli.terminal import CommandError
+from asynqueue.errors import AsynQueueError
 from asynqueue.wire.switches import SWITCHES
 
 if TYPE_CHECKING:
@@ -75,12 +78,12 @@ def add_parser(subcommands: Any) -> None:
     add_switches(parser)
 
 
-def add_switches(parser: argparse.ArgumentParser) -> None:
+def add_switches(parser: argparse.ArgumentParser, *names: str) -> None:
     """
-    Add the switches that permit what is refused by default.
+    Add switches that permit what is refused by default: all, unless some are named.
     """
-    for name, permits in SWITCHES.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=f"permit {permits}")
+    for name in names or SWITCHES:
+        parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=f"permit {SWITCHES[name]}")
 
 
 def _workers(text: str) -> Workers:
@@ -100,14 +103,23 @@ def _run(parsed: argparse.Namespace, terminal: Terminal) -> int:
 def _begin_logging(terminal: Terminal, level: str) -> None:
     from twisted.logger import (
         FilteringLogObserver,
+        ILogFilterPredicate,
+        LogEvent,
         LogLevel,
         LogLevelFilterPredicate,
+        PredicateResult,
         globalLogBeginner,
         textFileLogObserver,
     )
 
+    @provider(ILogFilterPredicate)
+    def no_farewell(event: LogEvent) -> Any:
+        # Twisted logs it whenever its reactor ends: before the line that says why it did.
+        texts = (event.get("log_format"), *(event.get("message") or ()))
+        return PredicateResult.no if "Main loop terminated." in texts else PredicateResult.maybe
+
     predicate = LogLevelFilterPredicate(defaultLogLevel=LogLevel.lookupByName(level))
-    observer = FilteringLogObserver(textFileLogObserver(terminal.errors), [predicate])
+    observer = FilteringLogObserver(textFileLogObserver(terminal.errors), [no_farewell, predicate])
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
 
 
@@ -142,8 +154,14 @@ async def serve(reactor: Any, parsed: argparse.Namespace, terminal: Terminal) ->
         place = await service.startService()
         if failures:
             failures[0].raiseException()
+    except (AsynQueueError, ImportError, OSError, ValueError):
+        raise
     except (AttributeError, CannotListenError, TypeError) as error:
         raise CommandError(f"the server at {parsed.listen} cannot be started: {error}") from None
+    except Exception as error:  # whatever a module of somebody else's raises
+        raise CommandError(
+            f"the server at {parsed.listen} cannot be started: {type(error).__name__}: {error}"
+        ) from error
     terminal.write(f"listening on {place}")
     terminal.output.flush()
     await enough

@@ -20,6 +20,9 @@ MOST_WORKERS = 1024
 #: What C{--workers} is unless told otherwise.
 DEFAULT_WORKERS = "process:cores"
 
+#: What C{--serializer} may be. Pickles are a matter of their own.
+SERIALIZERS = ("plain", "json", "msgpack")
+
 _FORMS = "thread:N, process:N, both with a comma between them, or reactor, where N is a number or 'cores'"
 
 
@@ -83,21 +86,31 @@ class Choices:
     name: str | None = None
     grace: float = GRACE
     insecure_plaintext: bool = False
+    insecure_one_way_tls: bool = False
     insecure_root: bool = False
 
     def makeServer(self, reactor: Any) -> WireServer:
         """
         Import what there is to import, from the current directory too, and make the server.
 
-        @raise ImportError: A module is not there.
+        @raise ImportError: A module is not there, or cannot be imported.
+        @raise ValueError: There is no such serializer, or another choice is wrong.
         @raise Exception: Whatever else L{WireServer} or a module has to complain of.
         """
         here = os.getcwd()
         if (self.modules or self.universe is not None) and "" not in sys.path and here not in sys.path:
             # A command that was installed has its own folder there instead.
             sys.path.insert(0, here)
+        if self.serializer not in SERIALIZERS and self.serializer != "pickle":
+            known = ", ".join(SERIALIZERS)
+            raise ValueError(f"--serializer must be one of {known}, not {self.serializer!r}")
         for module in self.modules:
-            import_module(module)
+            try:
+                import_module(module)
+            except Exception as error:
+                # It can be anything that runs.
+                problem = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+                raise ImportError(f"the module {module} cannot be imported: {problem}") from error
         return WireServer(
             self.listen,
             self.universe,
@@ -109,5 +122,6 @@ class Choices:
             grace=self.grace,
             reactor=reactor,
             insecure_plaintext=self.insecure_plaintext,
+            insecure_one_way_tls=self.insecure_one_way_tls,
             insecure_root=self.insecure_root,
         )

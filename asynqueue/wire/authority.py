@@ -27,7 +27,7 @@ from asynqueue.wire.identity import nodeName
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
-    from cryptography.x509 import GeneralName, KeyUsage
+    from cryptography.x509 import Certificate, GeneralName, KeyUsage
 
 #: How long the certificate of a node is valid.
 LEAF_LIFETIME = timedelta(days=90)
@@ -175,6 +175,22 @@ def isSignedBy(message: bytes, signature: bytes, authority: bytes) -> bool:
     except InvalidSignature:
         return False
     return True
+
+
+def isIssuedBy(certificate: Certificate, authority: bytes, now: datetime) -> bool:
+    """
+    Tell whether a certificate is one of an authority's, which is valid now.
+
+    @param authority: Its certificate, PEM.
+    """
+    from cryptography.exceptions import InvalidSignature
+
+    issuer = loadCertificate(authority)
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (InvalidSignature, TypeError, ValueError):
+        return False
+    return issuer.not_valid_before_utc <= now <= issuer.not_valid_after_utc
 
 
 def _keyUsage(signsCertificates: bool) -> KeyUsage:

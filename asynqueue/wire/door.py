@@ -42,6 +42,9 @@ LINGER = 1.0
 #: How often it is looked whether somebody who was let in must go, in seconds.
 RECHECK = 2.0
 
+#: How often in a row that may fail: a file that is being replaced does no harm, and one that stays away keeps nobody.
+LOOKS_MOST = 5
+
 
 class Stage(Enum):
     """
@@ -75,17 +78,22 @@ class Door(ProtocolWrapper):
     transport: Any
 
     def __init__(
-        self, factory: DoorFactory, judge: Judge, address: IAddress | None, onOpen: Callable[[], None]
+        self, factory: DoorFactory, judge: Judge, address: IAddress | None, onKnown: Callable[[], None]
     ) -> None:
+        """
+        @param onKnown: Called when the other end has been let in: once, or when it is open once more.
+        """
         super().__init__(factory, None)  # type: ignore[arg-type]
         self._judge = judge
         self._address = address
-        self._onOpen = onOpen
+        self._onKnown = onKnown
         self._clock = factory.clock
         self._isServer = factory.isServer
         self._buffer = b""
         self._deadline: IDelayedCall | None = None
         self._recheck: IDelayedCall | None = None
+        # How often it could not be looked whether the other end may stay, in a row.
+        self._failedLooks = 0
         self._findings: Any = None
         self._challenge: Challenge | None = None
         self._identity: Identity | None = None
@@ -221,7 +229,8 @@ class Door(ProtocolWrapper):
         if self.stage in (Stage.REFUSED, Stage.CLOSED):
             return
         if self.stage is Stage.OPEN:
-            self.factory.refused(refusal.here(self.peer, detail or self.identity.name), self._address)
+            # It counts for nothing against a host that its nodes have been let in before.
+            self.factory.dismissed(refusal.here(self.peer, detail or self.identity.name))
             self.abortConnection()
             return
         canTell = self.stage in (Stage.CHALLENGED, Stage.JUDGED) and not abort
@@ -264,6 +273,9 @@ class Door(ProtocolWrapper):
     def _judged(self, rest: bytes) -> None:
         self._identity = self._judge.judge(self.transport)
         self.stage = Stage.JUDGED
+        if self._identity.how != "insecure":
+            # Whoever has shown nothing is not known before it has said something at least.
+            self._onKnown()
         if self._isServer:
             self.transport.write(ADMITTED)
         if rest:
@@ -289,7 +301,7 @@ class Door(ProtocolWrapper):
         self.stage = Stage.OPEN
         if self._deadline is not None:
             self._deadline.cancel()
-        self._onOpen()
+        self._onKnown()
         self.wrappedProtocol = protocol
         self._look()
         protocol.makeConnection(self)
@@ -299,16 +311,19 @@ class Door(ProtocolWrapper):
             self.opened.callback(protocol)
 
     def _look(self) -> None:
-        # Only the keys of TLS can be revoked.
+        # Only who has shown a certificate can be known to have lost what it was let in by.
         if self.identity.how != "tls" or self.stage is not Stage.OPEN:
             return
         self._recheck = self._clock.callLater(RECHECK, self._look)
         try:
-            objection = self._judge.objection(self.identity)
+            objection = self._judge.objection(self.identity, self.transport)
         except Exception:
-            # A list that cannot be read now does not tell that anybody must go; nobody new gets in by it either.
-            self.factory.log.failure("it could not be looked whether {peer} may stay", peer=self.peer)
-            return
+            self._failedLooks += 1
+            if self._failedLooks == 1:
+                self.factory.log.failure("it could not be looked whether {peer} may stay", peer=self.peer)
+            objection = Refusal.UNSURE if self._failedLooks >= LOOKS_MOST else None
+        else:
+            self._failedLooks = 0
         if objection is not None:
             self.refuse(objection)
 

@@ -4,7 +4,7 @@ Endpoints that let in only whom a judge lets in, around endpoints that let in ev
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -18,6 +18,7 @@ from twisted.internet.interfaces import (
 from zope.interface import implementer
 
 from asynqueue.errors import AuthError
+from asynqueue.wire.admissions import AdmissionNote
 from asynqueue.wire.judges import Judge
 from asynqueue.wire.limits import Limits
 from asynqueue.wire.threshold import ClientDoorFactory, ServerDoorFactory
@@ -55,6 +56,15 @@ class GuardedServerEndpoint:
         self._limits = limits or Limits()
         self._onRefused = onRefused
         self._onListening = onListening
+        self._note: AdmissionNote | None = None
+
+    def noteSwitches(self, description: str, names: Sequence[str]) -> None:
+        """
+        Have it noted, while this endpoint listens, which switches it was made by.
+
+        @see: L{asynqueue.wire.admissions}
+        """
+        self._note = AdmissionNote(description, names) if names else None
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """
@@ -67,7 +77,7 @@ class GuardedServerEndpoint:
 
     async def _listen(self, protocolFactory: IProtocolFactory) -> IListeningPort:
         factory = ServerDoorFactory(
-            protocolFactory, self._judge, self._reactor, self._limits, self._ends, self._onRefused
+            protocolFactory, self._judge, self._reactor, self._limits, self._ends, self._onRefused, self._note
         )
         port: IListeningPort = await self._inner.listen(factory)
         if self._onListening is not None:

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+from asynqueue.wire.authority import isIssuedBy
 from asynqueue.wire.certificates import DOMAIN, Use, fingerprintIn, namesIn
 from asynqueue.wire.challenge import BINDING_LABEL, BINDING_SIZE, Challenge
 from asynqueue.wire.identity import Identity, rolesFrom
@@ -43,9 +45,11 @@ class Judge(Protocol):
         @raise Refused: They are not let in.
         """
 
-    def objection(self, identity: Identity) -> Refusal | None:
+    def objection(self, identity: Identity, transport: Any) -> Refusal | None:
         """
-        Tell why somebody who was let in must go, or C{None}.
+        Tell why somebody who was let in must go, or C{None}. May raise anything where it cannot be told.
+
+        @param identity: Who it was when it was let in.
         """
 
 
@@ -58,7 +62,7 @@ class _NoChallenge:
 
 
 class _NoObjection:
-    def objection(self, _identity: Identity) -> Refusal | None:
+    def objection(self, _identity: Identity, _transport: Any) -> Refusal | None:
         """
         Return C{None}: nothing can change.
         """
@@ -142,8 +146,22 @@ def checkProtocol(connection: Connection) -> None:
 
 
 class _CertificateJudge(_NoChallenge):
-    def __init__(self, keys: Keys) -> None:
+    #: The key that the other end must have, whoever signed its certificate; an empty text for none.
+    _fingerprint = ""
+
+    def __init__(self, keys: Keys, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        """
+        @param keys: Have the list of nodes.
+        @param now: Returns the time, with its zone.
+        """
         self._keys = keys
+        self._now = now
+
+    def judge(self, transport: Any) -> Identity:
+        """
+        Tell who is at the other end.
+        """
+        raise NotImplementedError
 
     def _certificate(self, transport: Any) -> tuple[Certificate, str]:
         connection: Connection = transport.getHandle()
@@ -154,12 +172,22 @@ class _CertificateJudge(_NoChallenge):
         certificate = shown.to_cryptography()
         return certificate, fingerprintIn(certificate)
 
-    def objection(self, identity: Identity) -> Refusal | None:
+    def objection(self, identity: Identity, transport: Any) -> Refusal | None:
         """
-        Tell whether the key has been revoked.
+        Tell whether it would not be let in now, or as somebody else. What OpenSSL has looked at once, when it came, may
+        have changed, too.
         """
-        node = self._keys.nodes().byFingerprint(identity.fingerprint)
-        return Refusal.REVOKED if node is not None and node.isRevoked else None
+        try:
+            if self.judge(transport) != identity:
+                return Refusal.CHANGED
+        except Refused as refused:
+            return refused.refusal
+        certificate, _ = self._certificate(transport)
+        now = self._now()
+        if now > certificate.not_valid_after_utc:
+            return Refusal.EXPIRED
+        isSigned = self._fingerprint or any(isIssuedBy(certificate, each, now) for each in self._keys.authorities())
+        return None if isSigned else Refusal.OTHER_AUTHORITY
 
 
 class ClientCertificateJudge(_CertificateJudge):
@@ -189,12 +217,18 @@ class ServerCertificateJudge(_CertificateJudge):
     At a client's end: lets in the one server that is meant.
     """
 
-    def __init__(self, keys: Keys, node: str = "", fingerprint: str = "") -> None:
+    def __init__(
+        self,
+        keys: Keys,
+        node: str = "",
+        fingerprint: str = "",
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         """
         @param node: Its name; it must be on the list then.
         @param fingerprint: That of its key. One of the two is needed.
         """
-        super().__init__(keys)
+        super().__init__(keys, now)
         self._node = node
         self._fingerprint = fingerprint
 

@@ -122,13 +122,15 @@ class KeyOffice:
                 self._writeIssued(name, use, leaf.certificate)
             return self._bundle(name, renewed)
 
-    def renewOwn(self) -> None:
+    def renewOwn(self, wait: bool = True) -> None:
         """
         Make new certificates for the keys that this node has.
 
+        @param wait: Whether to wait for another process that is changing the keys.
         @raise KeysError: The authority is not here.
+        @raise BlockingIOError: Another process is changing the keys.
         """
-        with self._changing():
+        with self._changing(wait):
             self._renewOwn(self._authorities()[1][0])
 
     def revoke(self, name: str) -> NodeList:
@@ -208,9 +210,9 @@ class KeyOffice:
             self._writeAccepted(nodes, signed)
             return nodes
 
-    def _changing(self) -> FileLock:
+    def _changing(self, wait: bool = True) -> FileLock:
         makePrivateFolder(self.folder, "the folder of keys,")
-        return FileLock(self.folder / LOCK, wait=True)
+        return FileLock(self.folder / LOCK, wait)
 
     def _authorities(self) -> tuple[KeyStore, list[Authority]]:
         store = self.store()

@@ -19,13 +19,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 from twisted.logger import Logger
 
-from asynqueue.errors import KeysError
+from asynqueue.errors import AsynQueueError, KeysError
 from asynqueue.wire.certificates import Leaf, Use, isRenewalDue, loadCertificate, nameIn
 from asynqueue.wire.nodes import NodeList
 from asynqueue.wire.privatefiles import checkPrivateFolder, readPrivate
@@ -37,6 +37,9 @@ AUTHORITY_KEY = "authority.key"
 NODES = "nodes.json"
 ISSUED = "issued"
 LOCK = "lock"
+
+#: How long after a renewal that has failed it is tried again.
+RETRY = timedelta(hours=1)
 
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\r?\n.*?-----END \1-----\r?\n?", re.DOTALL)
 
@@ -114,7 +117,8 @@ class KeyStore:
         self.folder = defaultFolder() if folder is None else Path(folder)
         self._now = now
         self._files = _Watched()
-        self._toldOfRenewal: set[bytes] = set()
+        # When it was last tried to renew a certificate, or it was said that it is old.
+        self._renewals: dict[bytes, datetime] = {}
         try:
             checkPrivateFolder(self.folder, "the folder of keys,")
         except FileNotFoundError:
@@ -139,16 +143,14 @@ class KeyStore:
 
     def leaf(self, use: Use) -> Leaf:
         """
-        Return this node's certificate and key for a use. One that is old is renewed first, if the authority is here.
+        Return this node's certificate and key for a use. One that is old is renewed first, if the authority is here. It
+        is good for a month still, and if it cannot be renewed now, that is logged, and tried again an hour later.
 
         @raise KeysError: It is missing or damaged.
         @raise InsecureTransport: Others can get at it.
         """
         leaf = self.leafAsIs(use)
-        if leaf.certificate not in self._toldOfRenewal and isRenewalDue(leaf.certificate, self._now()):
-            self._toldOfRenewal.add(leaf.certificate)
-            leaf = self._renewed(use, leaf)
-        return leaf
+        return self._renewed(use, leaf) if isRenewalDue(leaf.certificate, self._now()) else leaf
 
     def authorities(self) -> tuple[bytes, ...]:
         """
@@ -187,18 +189,25 @@ class KeyStore:
             raise KeysError(f"{self.folder} has no {name}, and so no usable keys") from None
 
     def _renewed(self, use: Use, leaf: Leaf) -> Leaf:
-        if not self.isAuthority:
+        now, before = self._now(), self._renewals.get(leaf.certificate)
+        if before is not None and (now - before < RETRY or not self.isAuthority):
+            return leaf
+        self._renewals[leaf.certificate] = now
+        try:
+            if self.isAuthority:
+                from asynqueue.wire.keyoffice import KeyOffice
+
+                # Whoever is connecting does not wait for what others do to the keys.
+                KeyOffice(self.folder, self._now).renewOwn(wait=False)
+                return self.leafAsIs(use)
             self.log.warn(
                 "the certificate of {node} as a {use} is old: on the host of the authority, do"
                 " `asynqueue keys add {node} --renew`, and here `asynqueue keys join` with what that writes",
                 node=self.name,
                 use=use.value,
             )
-            return leaf
-        from asynqueue.wire.keyoffice import KeyOffice
-
-        try:
-            KeyOffice(self.folder, self._now).renewOwn()
-        except OSError:
-            self.log.failure("the certificate of {node} as a {use} was not renewed", node=self.name, use=use.value)
-        return self.leafAsIs(use)
+        except (AsynQueueError, OSError, ValueError):
+            self.log.failure(
+                "the certificate as a {use} in {folder} was not renewed", use=use.value, folder=self.folder
+            )
+        return leaf

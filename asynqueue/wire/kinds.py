@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import frozen
 from twisted.internet.abstract import isIPv6Address
-from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
 
 from asynqueue.errors import AuthError, InsecureTransport
 from asynqueue.wire.challenge import readToken
@@ -66,7 +66,7 @@ class ClientSettings:
     timeout: float = 30.0
 
 
-def unixServer(reactor: Any, parts: Description, settings: ServerSettings) -> IStreamServerEndpoint:
+def unixServer(reactor: Any, parts: Description, settings: ServerSettings) -> GuardedServerEndpoint:
     """
     Make the endpoint of C{unix:PATH}.
     """
@@ -83,10 +83,13 @@ def unixClient(reactor: Any, parts: Description, settings: ClientSettings) -> IS
     from twisted.internet.endpoints import UNIXClientEndpoint
 
     given = _known(parts, ["path", "mode", "timeout", "lockfile"], 1)
-    path = checkedPath(_unixPath(parts, given, "path"))
+    named = _unixPath(parts, given, "path")
+    checkedPath(named)
+    absolute = os.path.abspath(named)
     timeout = _timeout(parts, settings)
 
     def inner() -> IStreamClientEndpoint:
+        path = checkedPath(absolute)
         if os.path.lexists(path):
             # Otherwise connecting fails, with an error that says so.
             checkSocket(path)
@@ -95,7 +98,7 @@ def unixClient(reactor: Any, parts: Description, settings: ClientSettings) -> IS
     return GuardedClientEndpoint(reactor, inner, SameUserJudge(), None, settings.limits)
 
 
-def tlsServer(reactor: Any, parts: Description, settings: ServerSettings) -> IStreamServerEndpoint:
+def tlsServer(reactor: Any, parts: Description, settings: ServerSettings) -> GuardedServerEndpoint:
     """
     Make the endpoint of C{aqtls:PORT}.
     """
@@ -104,7 +107,7 @@ def tlsServer(reactor: Any, parts: Description, settings: ServerSettings) -> ISt
     return _tcpServer(reactor, parts, settings, ClientCertificateJudge(keys), TLSEnds(keys))
 
 
-def tokenServer(reactor: Any, parts: Description, settings: ServerSettings) -> IStreamServerEndpoint:
+def tokenServer(reactor: Any, parts: Description, settings: ServerSettings) -> GuardedServerEndpoint:
     """
     Make the endpoint of C{aqtoken:PORT:token=FILE}.
     """
@@ -175,7 +178,7 @@ def keysFor(parts: Description | None, keys: Keys | None) -> Keys:
 
 def _tcpServer(
     reactor: Any, parts: Description, settings: ServerSettings, judge: Judge, ends: TLSEnds
-) -> IStreamServerEndpoint:
+) -> GuardedServerEndpoint:
     from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
 
     named = [parts.keywords["port"]] if "port" in parts.keywords else []

@@ -57,6 +57,31 @@ def checkPrivateFolder(path: Path, what: str = "the folder") -> None:
         raise InsecureTransport(f"{what} {path} has the mode {mode:04o}, and must have 0700: {remedy}")
 
 
+def checkAbove(folder: Path, what: str) -> None:
+    """
+    Make sure that nobody else can put another folder in the place of one, or of one above it.
+
+    @param what: What an error calls it: C{"the unix socket"}.
+    @raise InsecureTransport: Somebody else can.
+    @raise OSError: It is not there.
+    """
+    own = _ownUser()
+    if own is None:
+        return
+    for above in Path(os.path.realpath(folder)).parents:
+        status = os.stat(above)
+        if status.st_uid not in (0, own):
+            raise InsecureTransport(
+                f"the folder {above}, above that of {what}, belongs to user {status.st_uid}, who could replace"
+                " it; it must belong to this user or to root"
+            )
+        if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
+            raise InsecureTransport(
+                f"the folder {above}, above that of {what}, can be written to by others, who could replace it:"
+                f" chmod go-w {above}"
+            )
+
+
 def makePrivateFolder(path: Path, what: str = "the folder") -> None:
     """
     Make a folder that nobody else can get into, and the folders above it as the system makes them. One that is there

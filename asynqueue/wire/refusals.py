@@ -51,6 +51,8 @@ class Refusal(Enum):
     NO_TLS = (16, "no-tls", "it does not speak TLS 1.3")
     OTHER_PROTOCOL = (17, "other-protocol", "it does not speak this protocol")
     HANDSHAKE = (18, "handshake", "the handshake of TLS failed")
+    CHANGED = (19, "changed", "what it may do has changed; it can connect again")
+    UNSURE = (20, "unsure", "it cannot be told any more whether it may stay")
 
     def __init__(self, number: int, word: str, text: str) -> None:
         self.number = number

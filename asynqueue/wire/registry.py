@@ -9,9 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
+from weakref import WeakSet
 
 from attrs import frozen
+from twisted.logger import Logger
 
+from asynqueue.callinfo import functionName
 from asynqueue.errors import NotAuthorized
 from asynqueue.options import checkedCount, checkedTimeout
 from asynqueue.wire.identity import Identity, rolesFrom
@@ -66,7 +69,8 @@ def expose(
     @param maxResult: How long, in bytes, its result may be.
     @param timeLimit: Seconds that a call may take.
     @return: The decorator, which returns the function itself.
-    @raise ValueError: The name is none, is taken, or there is no such role.
+    @raise ValueError: The name is none, is taken, also by a method of the universe of a server that there is, or there
+        is no such role.
     """
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise ValueError(
@@ -84,7 +88,10 @@ def expose(
         # A module that is loaded again brings its functions again.
         if known is not None and _placeOf(known.function) != _placeOf(function):
             raise ValueError(f"there is another function exposed as {name!r}: {known.function!r}")
-        _exposed[name] = Exposed(name, function, given, False, maxArguments, maxResult, timeLimit)
+        exposed = Exposed(name, function, given, False, maxArguments, maxResult, timeLimit)
+        for registry in list(_registries):
+            registry.checkUnique(exposed)
+        _exposed[name] = exposed
         return function
 
     return decorate
@@ -99,33 +106,59 @@ class Registry:
     What there is to be called on a node: the functions that have been exposed, and the methods of its universe.
     """
 
+    log = Logger()
+
     def __init__(self, universe: WireWorkerUniverse | None = None) -> None:
+        """
+        @raise TypeError: That is no universe.
+        @raise ValueError: A function is exposed by the name of one of its methods.
+        """
         self._methods: dict[str, Exposed] = {}
         if universe is not None:
             WireWorkerUniverse.check(universe)
             for name in universe.methodNames():
                 self._methods[name] = Exposed(name, getattr(universe, name), isMethod=True)
+        for exposed in _exposed.values():
+            self.checkUnique(exposed)
+        _registries.add(self)
+
+    def checkUnique(self, exposed: Exposed) -> None:
+        """
+        Make sure that no method has the name of a function: the roles of one are not those of the other.
+
+        @raise ValueError: One has.
+        """
+        method = self._methods.get(exposed.name)
+        if method is not None:
+            raise ValueError(
+                f"{exposed.name!r} is the name of two things that can be called from afar: of the method"
+                f" {functionName(method.function)} of a universe, and of the function {functionName(exposed.function)},"
+                " which is exposed by it: give one of them another name"
+            )
 
     def find(self, name: bytes, identity: Identity) -> Exposed:
         """
         Return what is called by a name.
 
-        @raise NotAuthorized: There is no such thing, or not for that caller.
+        @raise NotAuthorized: There is no such thing, or not for that caller. Which of the two it is, is not told.
         """
         # Hot path, watched by `bench --only wire`.
         text = name.decode("ascii") if ANY_NAME.fullmatch(name) else ""
         found = self._methods.get(text) or _exposed.get(text)
-        if found is None:
-            raise NotAuthorized(f"nothing is exposed as {name.decode('ascii', 'backslashreplace')!r:.100} there")
-        if not any(identity.may(role) for role in found.roles):
-            raise NotAuthorized(
-                f"{identity.name} has none of the roles {', '.join(sorted(found.roles))}, of which one is needed to"
-                f" call {text!r}"
-            )
-        return found
+        if found is not None and any(identity.may(role) for role in found.roles):
+            return found
+        if found is not None:
+            roles = ", ".join(sorted(found.roles))
+            self.log.debug("{who} has none of the roles {roles} for {name}", who=identity.name, roles=roles, name=text)
+        shown = name.decode("ascii", "backslashreplace")
+        raise NotAuthorized(f"nothing is exposed as {shown!r:.100} there that {identity.name} may call")
 
     def names(self) -> list[str]:
         """
         Return all names, sorted.
         """
         return sorted({*self._methods, *_exposed})
+
+
+#: All that there are, which a function that is exposed later must fit into.
+_registries: WeakSet[Registry] = WeakSet()

@@ -69,6 +69,7 @@ class WireServer:
         reactor: Any = None,
         onRefused: Callable[[AuthError], None] | None = None,
         insecure_plaintext: bool = False,
+        insecure_one_way_tls: bool = False,
         insecure_root: bool = False,
         plaintextRoles: Iterable[str] = ("submit",),
     ) -> None:
@@ -90,6 +91,7 @@ class WireServer:
         @param reactor: The reactor; by default the global one.
         @param onRefused: Is told of each caller that was refused.
         @param insecure_plaintext: Whether connections may be such that others can read, change or use them.
+        @param insecure_one_way_tls: Whether connections may be of TLS that does not say who the client is.
         @param insecure_root: Whether a process of root may listen.
         @param plaintextRoles: The roles of whoever connects where it is not known who that is.
         @raise InsecureTransport: The description is of a kind that needs a switch, which the message names.
@@ -128,6 +130,7 @@ class WireServer:
             limits=limits,
             onRefused=onRefused,
             insecure_plaintext=insecure_plaintext,
+            insecure_one_way_tls=insecure_one_way_tls,
             insecure_root=insecure_root,
             plaintextRoles=plaintextRoles,
         )

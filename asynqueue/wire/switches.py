@@ -14,6 +14,7 @@ from twisted.logger import Logger
 #: What each switch permits.
 SWITCHES = {
     "insecure_plaintext": "connections that anyone on the way can read, change or make",
+    "insecure_one_way_tls": "clients of which TLS does not say who they are, so that anyone may be one",
     "insecure_root": "a listener in a process of root, so that a mistake in it is a mistake of root's",
 }
 

@@ -23,9 +23,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from asynqueue.errors import AuthError
+from asynqueue.wire.admissions import AdmissionNote
 from asynqueue.wire.door import Door, Stage
 from asynqueue.wire.judges import Judge
-from asynqueue.wire.limits import ConnectionCaps, Limits
+from asynqueue.wire.limits import ConnectionCaps, Limits, Place, peerOf
 from asynqueue.wire.refusals import Refusal
 from asynqueue.wire.tls import TLSEnds
 from asynqueue.wire.transports import hostOf
@@ -37,17 +38,18 @@ class Threshold(ProtocolWrapper):
     Bounds what may come before it is known whose it is.
 
     @ivar door: The door behind it.
+    @ivar place: Its place among all connections.
     """
 
     wrappedProtocol: Any
     transport: Any
 
-    def __init__(self, factory: DoorFactory, judge: Judge, address: IAddress | None) -> None:
+    def __init__(self, factory: DoorFactory, judge: Judge, address: IAddress | None, place: Place) -> None:
         self.door = Door(factory, judge, address, self._isKnown)
         super().__init__(factory, factory.withLayers(self.door))  # type: ignore[arg-type]
-        self._address = address
+        self.place = place
         self._left = factory.limits.preAuthBytes
-        self._wasKnown = False
+        self._hasSpoken = False
         self._isAborted = False
 
     def dataReceived(self, data: bytes) -> None:
@@ -56,6 +58,7 @@ class Threshold(ProtocolWrapper):
         """
         if self._isAborted:
             return
+        self._hasSpoken = True
         if self.door.stage in (Stage.UNKNOWN, Stage.CHALLENGED):
             self._left -= len(data)
             if self._left < 0:
@@ -79,11 +82,24 @@ class Threshold(ProtocolWrapper):
         self.disconnecting = 1
         self.transport.abortConnection()
 
+    def makeRoom(self) -> None:
+        """
+        Close the connection at once, without a word, for another has its place.
+        """
+        self.factory.log.debug("{peer} did not say whose it is, and had to make room", peer=self.door.peer)
+        if self._hasSpoken:
+            self.abortConnection()
+            return
+        # Who has said nothing has been sent nothing that would have to go out first, and needs no reset.
+        self._isAborted = True
+        self.disconnecting = 1
+        self.transport.loseConnection()
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
         Pass it on.
         """
-        self.factory.closed(self._address, self._wasKnown)
+        self.factory.closed(self.place)
         inner, self.wrappedProtocol = self.wrappedProtocol, None
         inner.connectionLost(reason)
 
@@ -94,8 +110,7 @@ class Threshold(ProtocolWrapper):
         self.transport.abortConnection()
 
     def _isKnown(self) -> None:
-        self._wasKnown = True
-        self.factory.known()
+        self.factory.known(self.place)
 
 
 class DoorFactory(WrappingFactory):
@@ -134,7 +149,7 @@ class DoorFactory(WrappingFactory):
         """
         Make the layers for a connection.
         """
-        return Threshold(self, self.judge, address)
+        return Threshold(self, self.judge, address, Place(peerOf(hostOf(address))))
 
     def withLayers(self, door: Door) -> Any:
         """
@@ -152,12 +167,12 @@ class DoorFactory(WrappingFactory):
         Do nothing.
         """
 
-    def known(self) -> None:
+    def known(self, place: Place) -> None:
         """
-        A connection is open.
+        The other end of a connection has been let in.
         """
 
-    def closed(self, address: IAddress | None, wasKnown: bool) -> None:
+    def closed(self, place: Place) -> None:
         """
         A connection has ended.
         """
@@ -166,6 +181,12 @@ class DoorFactory(WrappingFactory):
         """
         One end has refused the other.
         """
+
+    def dismissed(self, error: AuthError) -> None:
+        """
+        This end has let the other in, and does so no longer.
+        """
+        self.log.warn("{error}", error=str(error), reason=error.reason)
 
 
 class ClientDoorFactory(DoorFactory):
@@ -189,21 +210,40 @@ class ServerDoorFactory(DoorFactory):
         limits: Limits,
         ends: TLSEnds | None,
         onRefused: Callable[[AuthError], object] | None = None,
+        note: AdmissionNote | None = None,
     ) -> None:
         """
         @param onRefused: Is told of each client that was refused, or has refused this server.
+        @param note: Is there as long as something listens.
         """
         super().__init__(wrapped, judge, clock, limits, ends)
         self._caps = ConnectionCaps(limits, clock.seconds)
         self._onRefused = onRefused
+        self._note = note
+
+    def startFactory(self) -> None:
+        """
+        Write the note.
+        """
+        if self._note is not None:
+            self._note.write()
+
+    def stopFactory(self) -> None:
+        """
+        Remove it.
+        """
+        if self._note is not None:
+            self._note.remove()
 
     def buildProtocol(self, address: IAddress | None) -> Any:
         """
         Make the layers for a connection, or return C{None}, which closes it, if there may not be another.
         """
-        problem = self._caps.accept(hostOf(address))
+        host = hostOf(address)
+        place = Place(peerOf(host))
+        problem = self._caps.accept(place)
         if problem is not None:
-            self.log.debug("a connection from {host} was closed: {problem}", host=hostOf(address), problem=problem)
+            self.log.debug("a connection from {host} was closed: {problem}", host=host, problem=problem)
             return None
         try:
             if self.ends is not None:
@@ -211,28 +251,36 @@ class ServerDoorFactory(DoorFactory):
         except Exception:
             # Files of keys can be anything at any time; whatever is wrong with them, nobody is let in by them.
             self.log.failure("a connection was closed, since the keys of this server cannot be used")
-            self._caps.closed(hostOf(address), wasAuthenticated=False)
+            self._caps.closed(place)
             return None
-        return super().buildProtocol(address)
+        threshold = Threshold(self, self.judge, address, place)
+        place.drop = threshold.makeRoom
+        return threshold
 
-    def known(self) -> None:
+    def known(self, place: Place) -> None:
         """
-        A connection is open.
+        The other end of a connection has been let in.
         """
-        self._caps.authenticated()
+        self._caps.authenticated(place)
 
-    def closed(self, address: IAddress | None, wasKnown: bool) -> None:
+    def closed(self, place: Place) -> None:
         """
         A connection has ended.
         """
-        self._caps.closed(hostOf(address), wasKnown)
+        self._caps.closed(place)
 
     def refused(self, error: AuthError, address: IAddress | None) -> None:
         """
         Log it, and count it.
         """
-        self._caps.failures.failed(hostOf(address))
-        self.log.warn("{error}", error=str(error), reason=error.reason)
+        self._caps.failures.failed(peerOf(hostOf(address)))
+        self.dismissed(error)
+
+    def dismissed(self, error: AuthError) -> None:
+        """
+        Log it, and tell who wants to know.
+        """
+        super().dismissed(error)
         if self._onRefused is None:
             return
         try:

@@ -27,7 +27,7 @@ from zope.interface import implementer
 
 from asynqueue.errors import InsecureTransport
 from asynqueue.wire.filelock import FileLock
-from asynqueue.wire.privatefiles import checkPrivateFolder, makePrivateFolder
+from asynqueue.wire.privatefiles import checkAbove, checkPrivateFolder, makePrivateFolder
 
 #: How long the path of a socket may be, in bytes. Systems have 104 or 108, with a zero at the end.
 PATH_LIMIT = 100
@@ -38,7 +38,9 @@ MODE = 0o600
 
 def checkedPath(path: str) -> Path:
     """
-    Return the path of a socket, from the root, and with no symbolic link above the folder that it is in.
+    Return the path of a socket, from the root, and with no symbolic link above the folder that it is in. It is to be
+    asked for each time that a socket is to be used, and this very path to be looked at and used: a link may point
+    elsewhere any time, if somebody else made it.
 
     @raise InsecureTransport: It is none in the file system, or is too long.
     """
@@ -48,11 +50,14 @@ def checkedPath(path: str) -> Path:
             " one that is not there"
         )
     absolute = Path(os.path.abspath(path))
-    if len(os.fsencode(absolute)) > PATH_LIMIT:
+    folder = absolute.parent
+    # Its folder must be none itself, which is looked at when it is there.
+    real = Path(os.path.realpath(folder.parent)) / folder.name / absolute.name
+    if len(os.fsencode(real)) > PATH_LIMIT:
         raise InsecureTransport(
-            f"the path of the unix socket {absolute} has {len(os.fsencode(absolute))} bytes, and may have {PATH_LIMIT}"
+            f"the path of the unix socket {real} has {len(os.fsencode(real))} bytes, and may have {PATH_LIMIT}"
         )
-    return absolute
+    return real
 
 
 def checkFolders(folder: Path) -> None:
@@ -63,19 +68,7 @@ def checkFolders(folder: Path) -> None:
     @raise OSError: It is not there.
     """
     checkPrivateFolder(folder, "the folder of the unix socket,")
-    trusted = {0, os.geteuid()}
-    for above in Path(os.path.realpath(folder)).parents:
-        status = os.stat(above)
-        if status.st_uid not in trusted:
-            raise InsecureTransport(
-                f"the folder {above}, above that of the unix socket, belongs to user {status.st_uid}, who could replace"
-                " it; it must belong to this user or to root"
-            )
-        if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
-            raise InsecureTransport(
-                f"the folder {above}, above that of the unix socket, can be written to by others, who could replace it:"
-                f" chmod go-w {above}"
-            )
+    checkAbove(folder, "the unix socket")
 
 
 def checkSocket(path: Path) -> None:
@@ -102,6 +95,23 @@ def _isAnswered(path: Path) -> bool:
         return probe.connect_ex(os.fspath(path)) not in (errno.ECONNREFUSED, errno.ENOENT)
     finally:
         probe.close()
+
+
+def _removeStale(path: Path) -> None:
+    """
+    Remove a socket that nobody listens on.
+    """
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(status.st_mode):
+        raise InsecureTransport(f"{path} is there already, and is not a unix socket; it is not replaced")
+    if status.st_uid != os.geteuid():
+        raise InsecureTransport(f"the unix socket {path} belongs to user {status.st_uid}; it is not replaced")
+    if _isAnswered(path):
+        raise CannotListenError(None, os.fspath(path), OSError(errno.EADDRINUSE, "another process listens"))
+    os.unlink(path)
 
 
 @implementer(IListeningPort)
@@ -160,7 +170,9 @@ class PrivateUNIXServerEndpoint:
         @raise InsecureTransport: It cannot be there.
         """
         self._reactor = reactor
-        self._path = checkedPath(path)
+        # What it is relative to may change.
+        checkedPath(path)
+        self._given = os.path.abspath(path)
         self._backlog = backlog
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
@@ -173,7 +185,7 @@ class PrivateUNIXServerEndpoint:
         return maybeDeferred(self._listen, protocolFactory)
 
     def _listen(self, factory: IProtocolFactory) -> IListeningPort:
-        path = self._path
+        path = checkedPath(self._given)
         if not os.path.lexists(path.parent):
             makePrivateFolder(path.parent, "the folder of the unix socket,")
         checkFolders(path.parent)
@@ -184,23 +196,9 @@ class PrivateUNIXServerEndpoint:
                 None, os.fspath(path), OSError(errno.EADDRINUSE, "another process listens")
             ) from None
         try:
-            self._removeStale()
+            _removeStale(path)
             port = self._reactor.listenUNIX(os.fspath(path), factory, self._backlog, MODE, wantPID=False)
         except BaseException:  # whatever it was, it is raised again
             lock.release()
             raise
         return PrivateUNIXPort(port, path, lock)
-
-    def _removeStale(self) -> None:
-        path = self._path
-        try:
-            status = os.lstat(path)
-        except FileNotFoundError:
-            return
-        if not stat.S_ISSOCK(status.st_mode):
-            raise InsecureTransport(f"{path} is there already, and is not a unix socket; it is not replaced")
-        if status.st_uid != os.geteuid():
-            raise InsecureTransport(f"the unix socket {path} belongs to user {status.st_uid}; it is not replaced")
-        if _isAnswered(path):
-            raise CannotListenError(None, os.fspath(path), OSError(errno.EADDRINUSE, "another process listens"))
-        os.unlink(path)

@@ -94,6 +94,7 @@ class WireWorker:
         limit: int = LIMIT,
         timeout: float = 30.0,
         insecure_plaintext: bool = False,
+        insecure_one_way_tls: bool = False,
     ) -> None:
         """
         @param wwu: An instance of the universe that the node has, or C{None}.
@@ -109,9 +110,10 @@ class WireWorker:
         @param limit: How long, in bytes, a result may be.
         @param timeout: Seconds that making a connection may take.
         @param insecure_plaintext: Whether the connection may be one that others can read, change or use.
+        @param insecure_one_way_tls: Whether it may be one of TLS that does not say who this side is.
         @raise ValueError: The description, or another argument, is wrong.
         @raise TypeError: C{wwu} is no universe, or another argument is of the wrong type.
-        @raise InsecureTransport: The description is of a kind that needs C{insecure_plaintext}.
+        @raise InsecureTransport: The description is of a kind that needs a switch, which the message names.
         """
         if wwu is not None:
             WireWorkerUniverse.check(wwu)
@@ -132,7 +134,12 @@ class WireWorker:
         self._resigns = whenLost == "resign"
         self._reactor = reactor
         endpoint = clientEndpoint(
-            reactor, description, keys=keys, timeout=timeout, insecure_plaintext=insecure_plaintext
+            reactor,
+            description,
+            keys=keys,
+            timeout=timeout,
+            insecure_plaintext=insecure_plaintext,
+            insecure_one_way_tls=insecure_one_way_tls,
         )
         self._connecting = Connecting(reactor, endpoint, limit, self._connected, self._failed)
         # The one with the node, and the same when it has run the updates.
