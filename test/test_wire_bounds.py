@@ -5,8 +5,11 @@ not be there (FAULTS 7.8, F109, F110, F115).
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 from typing import Any
+from unittest import SkipTest
 
 from twisted.internet.error import ConnectionLost
 from twisted.internet.task import deferLater
@@ -296,6 +299,32 @@ class LargeTests(WireTestCase):
             self.assertEqual(await self.allOf(large), [data] * 3)
             await self.shutDown(queue)
             await self.within(LIMIT, server.stop())
+
+    async def test_memory(self) -> None:
+        """
+        A value that goes there and back takes three times its length at either end, and no more.
+        """
+        if not os.access("/proc/self/clear_refs", os.W_OK):
+            raise SkipTest("this system does not tell how much memory was taken at most")
+        program = self.spawn().listening()
+        queue = self.client()
+        data = os.urandom(32 << 20)
+        await self.within(LIMIT, queue.call("echo", data[: 1 << 20]))
+        for pid in ("self", program.process.pid):
+            Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
+        before = [_memory(pid, "VmRSS") for pid in ("self", program.process.pid)]
+        self.assertTrue(await self.within(LIMIT, queue.call("echo", data)) == data)
+        for pid, least in zip(("self", program.process.pid), before, strict=True):
+            self.assertLess(_memory(pid, "VmHWM") - least, 3 * len(data) + (4 << 20))
+        await self.shutDown(queue)
+
+
+def _memory(pid: object, what: str) -> int:
+    """
+    Return how many bytes a process has, or has had at most.
+    """
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(what))
 
 
 class LeavingTests(WireTestCase):

@@ -66,6 +66,14 @@ class Outgoing:
         self.pending += size
         self._pump()
 
+    def postBoth(self, start: Piece, rest: Piece) -> None:
+        """
+        Send what is short, and what follows it.
+        """
+        self._parts += (start, rest)
+        self.pending += len(start) + len(rest)
+        self._pump()
+
     def cutOff(self, end: int) -> None:
         """
         Forget what was posted after so many bytes, none of which have been sent.

@@ -160,7 +160,7 @@ def _isBare(values: list[Any], depth: int) -> bool:
     return True
 
 
-def loads(body: bytes) -> Any:
+def loads(body: bytes | memoryview) -> Any:
     """
     Return the value of which there are the bytes.
 
@@ -168,7 +168,7 @@ def loads(body: bytes) -> Any:
     """
     try:
         (length,) = _LENGTH.unpack_from(body)
-        text = body[_LENGTH.size : _LENGTH.size + length]
+        text = bytes(body[_LENGTH.size : _LENGTH.size + length])
         if len(text) != length:
             raise ValueError("it is cut off")
         # As many brackets and commas as are allowed are harmless, wherever they stand.

@@ -102,22 +102,27 @@ class Splitter:
     Makes records of the bytes that come, however they are cut.
     """
 
-    __slots__ = ("_limit", "_missing", "_parts")
+    __slots__ = ("_head", "_limit", "_missing", "_parts", "_start")
 
     def __init__(self, limit: int) -> None:
         """
         @param limit: How long, in bytes, a body may be.
         """
         self._limit = limit
+        # The beginning of a header; or the header of a record, what there is of its body, and how much of that is not.
+        self._start = b""
+        self._head: tuple[int, int, int] | None = None
         self._parts: list[bytes] = []
         self._missing = 0
 
     @property
     def missing(self) -> int:
         """
-        How many bytes of a record have not come of which some have.
+        How many bytes of a record have not come of which some have, as far as is known.
         """
-        return self._missing if self._parts else 0
+        if self._head is not None:
+            return self._missing
+        return HEADER.size - len(self._start) if self._start else 0
 
     def feed(self, data: bytes) -> list[tuple[int, int, int, bytes]]:
         """
@@ -126,32 +131,39 @@ class Splitter:
         @return: The records that are complete with them: kind, flags, number and body.
         @raise ValueError: A record is longer than it may be.
         """
-        # Hot path, watched by `bench --only processes`. A long record is put together once, when it is complete.
+        # Hot path, watched by `bench --only processes`. A long body is put together once, when it is complete.
         records: list[tuple[int, int, int, bytes]] = []
-        if self._parts:
-            self._parts.append(data)
-            self._missing -= len(data)
-            if self._missing > 0:
+        start = 0
+        if self._head is not None:
+            start = self._missing
+            if len(data) < start:
+                self._parts.append(data)
+                self._missing -= len(data)
                 return records
-            data = b"".join(self._parts)
+            self._parts.append(data[:start])
+            kind, flags, number = self._head
+            self._head = None
+            body = b"".join(self._parts)
             self._parts.clear()
+            records.append((kind, flags, number, body))
+        elif self._start:
+            data = self._start + data
+            self._start = b""
         size = HEADER.size
         unpack = HEADER.unpack_from
-        start = 0
         end = len(data)
-        missing = size - end
         while end - start >= size:
             kind, flags, number, length = unpack(data, start)
             if length > self._limit:
                 raise ValueError(f"a record of kind {kind} with {length} bytes, where {self._limit} are the limit")
             after = start + size + length
             if after > end:
-                missing = after - end
-                break
+                self._head = (kind, flags, number)
+                self._parts.append(data[start + size :])
+                self._missing = after - end
+                return records
             records.append((kind, flags, number, data[start + size : after]))
             start = after
-            missing = size - (end - start)
         if start < end:
-            self._parts.append(data[start:] if start else data)
-            self._missing = missing
+            self._start = data[start:]
         return records

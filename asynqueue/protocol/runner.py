@@ -25,7 +25,7 @@ from asynqueue.failures import exceptionOf
 from asynqueue.iteration.recognition import isIterator
 from asynqueue.protocol import commands, records
 from asynqueue.protocol.lanes import Incoming, Outgoing
-from asynqueue.protocol.records import SECONDS, Splitter, numbersAs, record
+from asynqueue.protocol.records import HEADER, SECONDS, Splitter, numbersAs, record
 from asynqueue.protocol.runnerstream import RunnerStream
 
 if TYPE_CHECKING:
@@ -618,11 +618,14 @@ class Runner:
         Send a record: at once if it is the first in this turn, otherwise with those that follow.
         """
         # Hot path, watched by `bench --only processes`.
-        self._outbox.append(record(kind, number, body))
         if len(body) >= LARGE:
-            # So that it is known how much waits to be taken.
+            # So that it is known how much waits to be taken, and without a copy of it.
             self._flush()
-        elif not self._isWorking and self._flushing is None and not self._isStopped:
+            if not self._isStopped:
+                self._lane.postBoth(HEADER.pack(kind, 0, number, len(body)), body)
+            return
+        self._outbox.append(record(kind, number, body))
+        if not self._isWorking and self._flushing is None and not self._isStopped:
             self._flush()
             self._flushing = self._clock.callLater(0, self._flushOn)
 

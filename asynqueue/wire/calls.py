@@ -314,7 +314,7 @@ class NodeEncoding:
                 )
         except (NotAuthorized, PayloadTooLarge) as error:
             return Call(_refuse, (error,), {})
-        parts = list(decode(self._peer, body[start:]))
+        parts = list(decode(self._peer, body, start))
         func = parts.pop(0) if exposed is None else exposed.function
         args, kw, *rest = parts
         if kw is None:

@@ -29,11 +29,13 @@ class Serializer:
     @ivar name: What it is called.
     @ivar dumps: Returns a value as bytes, or raises C{TypeError} or C{ValueError}; of C{pickle}, anything.
     @ivar loads: Returns the value again. For L{asynqueue.wire.peers.decode} alone.
+    @ivar takesViews: Whether that may be given a C{memoryview}.
     """
 
     name: str
     dumps: Callable[[Any], bytes]
-    loads: Callable[[bytes], Any]
+    loads: Callable[[Any], Any]
+    takesViews: bool = False
 
 
 def _pickleDumps(value: Any) -> bytes:
@@ -49,10 +51,10 @@ def _msgpack() -> Serializer:
 
 
 _KNOWN: dict[str, Callable[[], Serializer]] = {
-    "plain": lambda: Serializer("plain", plain.dumps, plain.loads),
+    "plain": lambda: Serializer("plain", plain.dumps, plain.loads, takesViews=True),
     "json": lambda: Serializer("json", jsonvalues.dumps, jsonvalues.loads),
     "msgpack": _msgpack,
-    "pickle": lambda: Serializer("pickle", _pickleDumps, pickle.loads),
+    "pickle": lambda: Serializer("pickle", _pickleDumps, pickle.loads, takesViews=True),
 }
 
 
