@@ -101,7 +101,9 @@ class WireWorker:
         @param series: What the worker is qualified for beside the series of its class, C{wire} and C{remote}.
         @param raw: Whether iterators are results like any other, which cannot travel mostly.
         @param thread: Whether methods are run in a thread there; the keyword C{thread} of a call says so for that call.
-        @param N_concurrent: How many calls the node may hold; by default as many as it can run soon.
+        @param N_concurrent: How many calls the node holds, whatever it can run, but no more than
+            L{asynqueue.wire.link.OUTSTANDING}. They stay there until they are run, even if other workers have nothing
+            to do. By default as many as it can run soon.
         @param reactor: The reactor; by default the global one.
         @param whenLost: C{"resign"}: the queue lets go of the worker when its connection is lost; C{"reconnect"}: it
             connects again, and takes no tasks meanwhile. Until it is connected first, it always tries again.
@@ -164,10 +166,7 @@ class WireWorker:
         """
         # Hot path, watched by `bench --only wire`.
         current = self._current
-        if current is None:
-            return 0
-        capacity = current.capacity(self._window.size)
-        return capacity if self._most is None else min(capacity, self._most)
+        return 0 if current is None else current.capacity(self._window.size, self._most)
 
     @property
     def tasks(self) -> list[Task]:
@@ -261,12 +260,13 @@ class WireWorker:
 
     def recall(self) -> list[Task]:
         """
-        Ask the node for the tasks that it has not started.
+        Ask the node for the tasks that it has not started; but not if it is to hold a certain number of them, until
+        the worker is told to stop.
 
         @return: Those of which nothing has been sent. Each other task is given back when the node has replied.
         """
         current = self._current
-        if current is None:
+        if current is None or (self._most is not None and not self._isStopping):
             return []
         unsent = current.takeUnsent()
         if current.recall():
@@ -279,6 +279,10 @@ class WireWorker:
         """
         self._isStopping = True
         ended = self._ends.wait()
+        if self._most is not None and self._attendant is not None:
+            # The queue has asked for them before, when it was not known yet that they were not to stay.
+            for task in self.recall():
+                task.returned()
         self._endIfDone()
         return ended
 

@@ -1,0 +1,148 @@
+"""
+What wire workers and nodes owe their callers beside results: room, time, an end.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from twisted.internet.task import deferLater
+
+from asynqueue.protocol.runner import MOST
+from asynqueue.wire.link import OUTSTANDING
+from asynqueue.wire.session import CALLS
+from test.nodes import WireTestCase
+from test.processes import LIMIT, reactor
+from test.support import Outcome
+
+
+class RoomTests(WireTestCase):
+    """
+    How many calls a node holds, and how many go on.
+    """
+
+    async def test_concurrentOverrides(self) -> None:
+        """
+        With C{N_concurrent} the node holds that many, not as many as it can run, and they stay there.
+        """
+        await self.serve(threads=1)
+        queue = self.client(N_concurrent=50)
+        await self.within(LIMIT, queue.call("tests.echo"))
+        worker = queue.workers()[0]
+        self.assertEqual(worker.capacity, 50)
+        calls = [queue.call("tests.sleep", 0.01, number) for number in range(60)]
+        for _ in range(3):
+            await deferLater(reactor, 0.05)
+            self.assertEqual(worker.capacity, 50)
+            if queue.statistics().queued:
+                self.assertEqual(len(worker.tasks), 50)
+        self.assertEqual(await self.allOf(calls), list(range(60)))
+        await self.shutDown(queue)
+
+    async def test_concurrentIsBounded(self) -> None:
+        """
+        However large it is, the connection is not ended for too many calls.
+        """
+        await self.serve()
+        queue = self.client(N_concurrent=10 * CALLS, whenLost="reconnect")
+        await self.within(LIMIT, queue.call("echo"))
+        calls = [queue.call("later", 0.01, number) for number in range(CALLS + 1000)]
+        worker = queue.workers()[0]
+        self.assertEqual((worker.capacity, len(worker.tasks)), (OUTSTANDING, OUTSTANDING))
+        self.assertLess(OUTSTANDING, CALLS)
+        self.assertEqual(await self.allOf(calls, 30.0), list(range(CALLS + 1000)))
+        self.assertEqual(queue.statistics().reruns, 0)
+        await self.shutDown(queue)
+
+    async def test_concurrentIsGivenBack(self) -> None:
+        """
+        What the node has not begun with goes to others when the worker is detached.
+        """
+        server = await self.serve(threads=1)
+        queue = self.client(N_concurrent=10)
+        await self.within(LIMIT, queue.call("tests.echo"))
+        first = queue.call("tests.sleep", 0.4, "first")
+        others = [queue.call("tests.sleep", 0.0, number) for number in range(8)]
+        await self.until(lambda: server.node is not None and server.node.sessions[0].runner.size == 9, "the calls")
+        # The thread may hold two calls, until it is seen that the first is long.
+        await deferLater(reactor, 0.05)
+        self.description = f"unix:{self.folder}/other"
+        await self.serve(threads=1)
+        detached = queue.detachWorker(1)
+        worker = self.makeWorker()
+        began = time.monotonic()
+        queue.attachWorker(worker)
+        self.assertEqual(await self.allOf(others), list(range(8)))
+        self.assertLess(time.monotonic() - began, 0.25)
+        self.assertEqual(await self.within(LIMIT, first), "first")
+        self.assertEqual(await self.within(LIMIT, detached), [])
+        await self.shutDown(queue)
+
+    async def test_greedyAndModest(self) -> None:
+        """
+        A caller whose calls fill a node does not keep another from its share.
+        """
+        server = await self.serve(threads=2)
+        greedy, modest = self.client(N_concurrent=200), self.client()
+        await self.allOf([greedy.call("tests.echo"), modest.call("tests.echo")])
+        calls = [greedy.call("tests.sleep", 0.01, number) for number in range(400)]
+        await deferLater(reactor, 0.1)
+        assert server.node is not None
+        self.assertGreater(max(session.runner.size for session in server.node.sessions), 150)
+        began = time.monotonic()
+        for number in range(5):
+            few = [modest.call("tests.sleep", 0.01, number) for _ in range(4)]
+            self.assertEqual(await self.allOf(few), [number] * 4)
+        self.assertLess(time.monotonic() - began, 1.0)
+        self.assertGreater(greedy.statistics().running, 0, "the test has not tested anything")
+        self.assertEqual(await self.allOf(calls), list(range(400)))
+
+    async def test_methodsAreBounded(self) -> None:
+        """
+        So many methods go on at once as on a node without workers, and no connection is ended for more.
+        """
+        for workers in ({}, {"threads": 1}):
+            server = await self.serve(**workers)
+            queue = self.client(whenLost="reconnect")
+            await self.within(LIMIT, queue.call("echo"))
+            self.universe.noted.clear()
+            calls = [Outcome(queue.call("telling", number, 30.0)) for number in range(CALLS + 1000)]
+            await self.until(lambda: len(self.universe.noted) >= MOST, "the calls")
+            await deferLater(reactor, 0.3)
+            self.assertEqual(len(self.universe.noted), MOST)
+            self.assertLessEqual(len(queue.workers()[0].tasks), OUTSTANDING)
+            self.assertEqual([call for call in calls if call.fired], [])
+            await self.within(LIMIT, queue.shutdown(drain=False, deadline=0.1))
+            await self.within(LIMIT, server.stop())
+
+    async def test_methodsDoNotWaitForOthers(self) -> None:
+        """
+        A method is run at once, though the calls of somebody else wait for the node's threads.
+        """
+        await self.serve(threads=1)
+        busy, quick = self.client(), self.client()
+        await self.allOf([busy.call("tests.echo"), quick.call("tests.echo")])
+        calls = [busy.call("tests.sleep", 0.5) for _ in range(3)]
+        await deferLater(reactor, 0.1)
+        began = time.monotonic()
+        lasting = quick.call("later", 0.2, "lasting")
+        for number in range(20):
+            self.assertEqual(await self.within(LIMIT, quick.call("echo", number)), number)
+        self.assertLess(time.monotonic() - began, 0.2)
+        self.assertEqual(await self.within(LIMIT, lasting), "lasting")
+        await self.allOf(calls)
+
+    async def test_workersDoNotWaitForMethods(self) -> None:
+        """
+        Nor do calls for the node's threads wait for methods of somebody else, however many go on.
+        """
+        await self.serve(threads=1)
+        busy, quick = self.client(), self.client()
+        await self.allOf([busy.call("echo"), quick.call("echo")])
+        calls: list[Any] = [Outcome(busy.call("later", 5.0)) for _ in range(2 * MOST)]
+        await deferLater(reactor, 0.1)
+        began = time.monotonic()
+        self.assertEqual(await self.within(LIMIT, quick.call("tests.echo", 1)), 1)
+        self.assertLess(time.monotonic() - began, 0.5)
+        self.assertEqual([call for call in calls if call.fired], [])
