@@ -12,8 +12,8 @@ from twisted.internet.task import deferLater
 from asynqueue.protocol.runner import MOST
 from asynqueue.wire.link import OUTSTANDING
 from asynqueue.wire.session import CALLS
-from test.nodes import WireTestCase
-from test.processes import LIMIT, reactor
+from test.nodes import IS_ROOT, WireTestCase
+from test.processes import LIMIT, Program, reactor
 from test.support import Outcome
 
 
@@ -146,3 +146,62 @@ class RoomTests(WireTestCase):
         self.assertEqual(await self.within(LIMIT, quick.call("tests.echo", 1)), 1)
         self.assertLess(time.monotonic() - began, 0.5)
         self.assertEqual([call for call in calls if call.fired], [])
+
+
+_STEPPED = """\
+import sys
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from asynqueue import TaskQueue
+from asynqueue.testing.wiretasks import Universe
+from asynqueue.wire import WireServer, WireWorker
+
+description, isRoot, steps = sys.argv[1], sys.argv[2] == "True", float(sys.argv[3])
+offset = 0.0
+wall = reactor.seconds
+reactor.seconds = lambda: wall() + offset
+
+def step():
+    global offset
+    offset += steps
+
+async def main():
+    server = WireServer(description, Universe(), insecure_root=isRoot, grace=20.0)
+    await server.start()
+    queue = TaskQueue(WireWorker(None, description), returnFailure=True)
+    await queue.call("echo")
+    [session] = server.node.sessions
+    once = queue.options(idempotent=False)
+    for name in ("call", "stop"):
+        d = once.call("block", 0.6, name, thread=True)
+        reactor.callLater(0.2, step)
+        if name == "stop":
+            reactor.callLater(0.1, lambda: stopped.append(server.stop()))
+        print(await d, flush=True)
+        print(len(queue.workers()), session.why, flush=True)
+    await stopped[0]
+    await queue.shutdown()
+
+stopped = []
+d = Deferred.fromCoroutine(main())
+d.addErrback(lambda failure: failure.printTraceback())
+d.addBoth(lambda _: reactor.stop())
+reactor.run()
+"""
+
+
+class WallClockTests(WireTestCase):
+    """
+    F92: the wall clock steps.
+    """
+
+    async def test_F92_ahead(self) -> None:
+        """
+        By an hour or a day: no connection is given up for silence, and no server ends before its time.
+        """
+        for step in (3600.0, 86400.0):
+            program = Program(self.path() + ".py", _STEPPED, self.mark, self.description, str(IS_ROOT), str(step))
+            self.addCleanup(program.close)
+            code, out, err = program.end(20.0)
+            self.assertEqual((code, err), (0, ""))
+            self.assertEqual(out.split("\n"), ["call", "1 ", "stop", "1 ", ""])

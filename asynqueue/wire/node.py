@@ -19,11 +19,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
-from twisted.internet.defer import Deferred, TimeoutError, gatherResults, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from asynqueue.callargs import Place
+from asynqueue.deferreds.deadline import Deadline, monotonicOf
 from asynqueue.errors import NotAuthorized, QueueFull
 from asynqueue.options import CallOptions, checkedCount
 from asynqueue.protocol.runner import MOST
@@ -325,11 +326,13 @@ class Node:
         @param deadline: After so many seconds they go in any case.
         """
         self._isStopping = True
-        until = self.clock.seconds() + deadline
+        # However the wall clock steps meanwhile.
+        monotonic = monotonicOf(self.clock)
+        until = monotonic() + deadline
         for session in tuple(self.sessions):
             session.goAway()
         while self.sessions and not all(session.isIdle for session in self.sessions):
-            left = until - self.clock.seconds()
+            left = until - monotonic()
             if left <= 0:
                 break
             await deferLater(self.clock, min(left, LOOK))
@@ -337,12 +340,14 @@ class Node:
             session.transport.loseConnection()
         if self._connections:
             gone = self._empty.wait()
-            gone.addTimeout(FAREWELL, self.clock)
+            late = Deadline(self.clock, monotonic, FAREWELL, gone.cancel)
             try:
                 await gone
-            except TimeoutError:
+            except CancelledError:
                 for session in tuple(self._connections):
                     session.abort("did not let go of the connection")
+            finally:
+                late.stop()
         queues = [self.queue] if self._aside is None else [self.queue, self._aside]
-        left = max(0.1, until - self.clock.seconds())
+        left = max(0.1, until - monotonic())
         await gatherResults([queue.shutdown(deadline=left) for queue in queues])
