@@ -4,15 +4,21 @@ What wire workers and nodes owe their callers beside results: room, time, an end
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
+from asynqueue.errors import EncodeError, WorkerStartError
 from asynqueue.protocol.runner import MOST
+from asynqueue.testing.tasks import identity
+from asynqueue.wire import WireWorker
 from asynqueue.wire.link import OUTSTANDING
+from asynqueue.wire.preparing import UPDATES_TIME
 from asynqueue.wire.session import CALLS
-from test.nodes import IS_ROOT, WireTestCase
+from test.nodes import IS_ROOT, MemoryTestCase, WireTestCase
 from test.processes import LIMIT, Program, reactor
 from test.support import Outcome
 
@@ -146,6 +152,127 @@ class RoomTests(WireTestCase):
         self.assertEqual(await self.within(LIMIT, quick.call("tests.echo", 1)), 1)
         self.assertLess(time.monotonic() - began, 0.5)
         self.assertEqual([call for call in calls if call.fired], [])
+
+
+class UpdateTests(WireTestCase):
+    """
+    Updates: of which queue they are, and nodes that cannot run them.
+    """
+
+    async def test_ofItsQueue(self) -> None:
+        """
+        A worker has a node run the updates of the queue that it is attached to, once, and not of another one.
+        """
+        await self.serve()
+        worker = WireWorker(None, self.description)
+        first = self.client(worker)
+        await self.within(LIMIT, first.update("note", "first"))
+        await self.within(LIMIT, first.detachWorker(worker))
+        self.assertEqual(self.universe.taken(), ["first"])
+        second = self.client(worker)
+        self.assertEqual(await self.within(LIMIT, second.call("echo", 2)), 2)
+        self.assertEqual(self.universe.taken(), [])
+        await self.within(LIMIT, second.detachWorker(worker))
+        for crash in (False, True, False):
+            first.attachWorker(worker)
+            self.assertEqual(await self.within(LIMIT, first.call("echo", 1)), 1)
+            self.assertEqual(self.universe.taken(), ["first"])
+            await self.within(LIMIT, first.detachWorker(worker, crash=crash))
+
+    async def test_otherSerializer(self) -> None:
+        """
+        A node that has another way for values to travel than the one that ran an update runs it all the same, once.
+        """
+        for before, after in ((True, False), (False, True)):
+            server = await self.serve(pickles=before)
+            queue = self.client(whenLost="reconnect")
+            await self.within(LIMIT, queue.update("note", ("updated", before)))
+            await self.within(LIMIT, server.stop())
+            self.universe.taken()
+            server = await self.serve(pickles=after)
+            for _ in range(2):
+                self.assertEqual(await self.within(LIMIT, queue.call("echo", 1)), 1)
+                self.assertEqual(self.universe.noted, [("updated", before)])
+                assert server.node is not None
+                sessions = server.node.sessions
+                sessions[0].transport.abortConnection()
+                await self.until(lambda sessions=sessions: not sessions, "the end of the connection")  # type: ignore[misc]
+            await self.shutDown(queue)
+            await self.within(LIMIT, server.stop())
+
+    async def test_cannotTravel(self) -> None:
+        """
+        When an update cannot travel to the node any more, the worker resigns, and says why.
+        """
+        server = await self.serve(pickles=True)
+        queue = self.client(whenLost="reconnect")
+        await self.within(LIMIT, queue.update(identity, {1j}))
+        await self.within(LIMIT, server.stop())
+        call = queue.call("echo", 1)
+        await self.serve(pickles=False)
+        error = await self.errorOf(call, WorkerStartError)
+        self.assertIn("an update failed on its node: the callable", str(error))
+        self.assertEqual(queue.workers(), [])
+        [failure] = self.flushLoggedErrors(EncodeError)
+        self.assertIn("role 'code'", failure.getErrorMessage())
+
+    async def test_failsOnAnotherNode(self) -> None:
+        """
+        Likewise when it fails there.
+        """
+        server = await self.serve()
+        queue = self.client(whenLost="reconnect")
+        path = f"{self.folder}/once"
+        await self.within(LIMIT, queue.update("tests.once", path))
+        self.addCleanup(os.unlink, path)
+        await self.within(LIMIT, server.stop())
+        call = queue.call("note", 1)
+        await self.serve()
+        await self.errorOf(call, WorkerStartError)
+        self.assertEqual(queue.workers(), [])
+        self.assertEqual(len(self.flushLoggedErrors(FileExistsError)), 1)
+        self.assertEqual(self.universe.noted, [])
+        await self.shutDown(queue)
+
+
+class PreparingTests(MemoryTestCase):
+    """
+    Updates that a node does not come to the end of.
+    """
+
+    def test_hangs(self) -> None:
+        """
+        The connection is given up after a time, the worker tries again, and takes tasks when the update ends.
+        """
+        self.serve()
+        queue = self.client(whenLost="reconnect")
+        self.net.run(0.5)
+        updated = Outcome(queue.update("telling", "updated", 0.1))
+        self.net.run(1.0)
+        self.assertValue(updated, ["updated"])
+        for server in self.servers:
+            server.stop()
+        self.net.run(1.0)
+        waiting: list[Deferred[None]] = []
+
+        def never(seconds: float, value: Any = None) -> Deferred[Any]:
+            waiting.append(Deferred())
+            return waiting[-1]
+
+        later, self.universe._later = self.universe._later, never  # type: ignore[method-assign]
+        self.serve()
+        self.net.run(40.0)
+        call = self.call(queue, "echo", 1)
+        self.net.run(UPDATES_TIME - 60.0)
+        self.assertEqual((len(waiting), call.fired), (1, 0))
+        events = self.watchLog()
+        self.net.run(100.0)
+        self.assertEqual((len(waiting), call.fired), (2, 0))
+        self.assertTrue(any("has not run 1 updates in 300 s" in str(event.get("why")) for event in events))
+        self.universe._later = later  # type: ignore[method-assign]
+        waiting[-1].callback(None)
+        self.net.run(1.0)
+        self.assertValue(call, 1)
 
 
 _STEPPED = """\

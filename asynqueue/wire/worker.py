@@ -36,7 +36,8 @@ from asynqueue.scheduling.window import Window
 from asynqueue.wire.calls import WireEncoder, WireResults
 from asynqueue.wire.connecting import Connecting
 from asynqueue.wire.endpoints import clientEndpoint
-from asynqueue.wire.link import Link, WireConversation
+from asynqueue.wire.link import Link
+from asynqueue.wire.preparing import PreparingConversation, Update
 from asynqueue.wire.universe import WireWorkerUniverse
 from asynqueue.workers.lifecycle import Readiness, checkedSeriesList, checkUnattached
 
@@ -106,7 +107,9 @@ class WireWorker:
             to do. By default as many as it can run soon.
         @param reactor: The reactor; by default the global one.
         @param whenLost: C{"resign"}: the queue lets go of the worker when its connection is lost; C{"reconnect"}: it
-            connects again, and takes no tasks meanwhile. Until it is connected first, it always tries again.
+            connects again, and takes no tasks meanwhile. Until it is connected first, it always tries again. It resigns
+            in any case if an update fails, or cannot travel, that it has the node run then, as a worker is not attached
+            on which an update fails.
         @param keys: The keys of this side, if not those of the usual place.
         @param limit: How long, in bytes, a result may be.
         @param timeout: Seconds that making a connection may take.
@@ -138,14 +141,15 @@ class WireWorker:
         )
         self._connecting = Connecting(reactor, endpoint, limit, self._connected, self._failed)
         # The one with the node, and the same when it has run the updates.
-        self._conversation: WireConversation | None = None
-        self._current: WireConversation | None = None
+        self._conversation: PreparingConversation | None = None
+        self._current: PreparingConversation | None = None
         self._waiting: list[Task] = []
         self._numbers = count(1).__next__
         self._window = Window(TARGET)
         self._busySince: float | None = None
         self._untold: dict[Task, None] = {}
-        self._updates: list[bytes] = []
+        # What the queue that the worker is attached to has had run.
+        self._updates: list[Update] = []
         self._isStopping = False
         self._readiness = Readiness()
         self._starts = Readiness()
@@ -191,6 +195,7 @@ class WireWorker:
         """
         checkUnattached(self, self._attendant, callableObject)
         self._attendant = callableObject
+        self._updates.clear()
         if callableObject is not None:
             self._begin()
 
@@ -321,7 +326,7 @@ class WireWorker:
         """
         assert link.peer is not None
         encoder = WireEncoder(link.peer, link.callLimit, self._inThread)
-        current = self._conversation = WireConversation(
+        current = self._conversation = PreparingConversation(
             link, self.raw, self._reactor, encoder, WireResults(link.peer), self._numbers, None
         )
         link.onLeaving = self._left
@@ -329,13 +334,18 @@ class WireWorker:
         link.begin()
         current.onReported = self._reported
         current.onBegun = self._begunMore
-        current.onLasted = self._updates.append
+        current.onLasted = lambda body: self._lasted(*encoder.updateOf(body))
         current.onDeath = self._severed
         current.onGone = self._disconnected
         # What the node's workers have forgotten, or those of another node have never known.
-        current.prepare(self._updates, lambda: self._together(current))
+        current.prepareBy(self._updates, lambda: self._together(current), self._notPrepared)
 
-    def _together(self, conversation: WireConversation) -> None:
+    def _lasted(self, task: Task, key: str) -> None:
+        again = task.copy()
+        again.ID, again.attempt = task.ID, task.attempt
+        self._updates.append(Update(again, key))
+
+    def _together(self, conversation: PreparingConversation) -> None:
         self._current = conversation
         self._busySince = None
         self._starts.ready()
@@ -369,7 +379,21 @@ class WireWorker:
             self.log.info("{worker!r}: {why}", worker=self, why=failure.getErrorMessage())
             return True
         self.log.error("{worker!r} gives up: {why}", worker=self, why=failure.getErrorMessage())
-        self.unfitness = f"cannot be used: {failure.getErrorMessage()}"
+        self._giveUp(failure, failure.getErrorMessage())
+        return False
+
+    def _notPrepared(self, failure: Failure) -> None:
+        """
+        Resign, for there is an update that the node has not run: a queue does not attach workers on which one fails.
+        """
+        self.log.failure("{worker!r} gives up: an update failed on its node", failure, worker=self)
+        self._giveUp(failure, f"an update failed on its node: {failure.getErrorMessage()}")
+
+    def _giveUp(self, failure: Failure, why: str) -> None:
+        """
+        Resign, for what trying again cannot mend.
+        """
+        self.unfitness = f"cannot be used: {why}"
         self._starts.fail(failure)
         waiting, self._waiting = self._waiting, []
         for task in waiting:
@@ -378,7 +402,6 @@ class WireWorker:
         self._tellAttendant()
         self._resign()
         self._endIfDone()
-        return False
 
     def _severed(self) -> None:
         """
