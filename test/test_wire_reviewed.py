@@ -9,10 +9,13 @@ import time
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
 from twisted.internet.task import deferLater
 
-from asynqueue.errors import EncodeError, WorkerStartError
+from asynqueue import AsyncWorker
+from asynqueue.errors import EncodeError, QueueShutdown, WorkerLost, WorkerStartError
 from asynqueue.protocol.runner import MOST
+from asynqueue.tasks import Task
 from asynqueue.testing.tasks import identity
 from asynqueue.wire import WireWorker
 from asynqueue.wire.link import OUTSTANDING
@@ -273,6 +276,147 @@ class PreparingTests(MemoryTestCase):
         waiting[-1].callback(None)
         self.net.run(1.0)
         self.assertValue(call, 1)
+
+
+class EndTests(MemoryTestCase):
+    """
+    Queues that are shut down, and workers that are told to stop, while there is no connection.
+    """
+
+    def lose(self) -> None:
+        """
+        Have the connections lost, and let no others be made.
+        """
+        self.net.isDown = True
+        for here, _ in self.net.connections:
+            here.close(ConnectionLost())
+
+    def test_drain(self) -> None:
+        """
+        A queue that is shut down waits for a connection as long as making one may take; then what waits is refused.
+        """
+        for keywords, seconds in (({}, 30.0), ({"timeout": 4.0}, 4.0)):
+            for isLostBefore in (True, False):
+                self.net.isDown = False
+                server = self.serve()
+                queue = self.client(whenLost="reconnect", **keywords)
+                calls = [self.call(queue, "later", 60.0), self.call(queue.options(idempotent=False), "later", 60.0)]
+                self.net.run(0.5)
+                if isLostBefore:
+                    self.lose()
+                    self.net.run(100.0)
+                done = Outcome(queue.shutdown())
+                if not isLostBefore:
+                    self.net.run(1.0)
+                    self.lose()
+                self.net.run(seconds - 0.5)
+                self.assertEqual((done.fired, calls[0].fired), (0, 0))
+                self.assertFailed(calls[1], WorkerLost)
+                self.net.run(1.0)
+                self.assertFailed(calls[0], QueueShutdown)
+                self.assertEqual((done.fired, done.failure), (1, None))
+                server.stop()
+                self.net.run(1.0)
+
+    def test_drainWithoutAnyConnection(self) -> None:
+        """
+        Likewise when there has never been a connection, whatever the worker does when one is lost.
+        """
+        self.net.isDown = True
+        queue = self.client()
+        call = self.call(queue, "echo", 1)
+        update = Outcome(queue.update("echo", 2))
+        self.net.run(100.0)
+        done = Outcome(queue.shutdown())
+        self.net.run(29.0)
+        self.assertEqual((done.fired, call.fired, update.fired), (0, 0, 0))
+        self.net.run(2.0)
+        self.assertFailed(call, QueueShutdown)
+        self.assertIsInstance(update.value[0].value, WorkerLost)
+        self.assertEqual((done.fired, done.failure), (1, None))
+
+    def test_comesBack(self) -> None:
+        """
+        When there is a connection again in that time, the calls are run; the worker does not wait for the next attempt
+        of one that has become rare.
+        """
+        self.serve()
+        queue = self.client(whenLost="reconnect")
+        self.net.run(0.5)
+        self.lose()
+        call = self.call(queue, "later", 100.0, 5)
+        self.net.run(300.0)
+        self.assertPending(call)
+        done = Outcome(queue.shutdown())
+        self.net.run(1.0)
+        self.net.isDown = False
+        self.net.run(2.0)
+        self.assertEqual(len(queue.workers()[0].tasks), 1)
+        self.net.run(97.0)
+        self.assertPending(call)
+        self.net.run(2.0)
+        self.assertValue(call, 5)
+        self.assertEqual(done.fired, 1)
+
+    def test_otherWorkers(self) -> None:
+        """
+        What other workers can run is run.
+        """
+        self.serve()
+        self.net.isDown = True
+        queue = self.client()
+        call, other = self.call(queue, identity, 1, series="wire"), self.call(queue, identity, 2)
+        queue.attachWorker(AsyncWorker(reactor=self.net))
+        self.net.run(1.0)
+        self.assertValue(other, 2)
+        done = Outcome(queue.shutdown())
+        self.net.run(31.0)
+        self.assertFailed(call, QueueShutdown)
+        self.assertEqual(done.fired, 1)
+        queue = self.client()
+        call = self.call(queue, identity, 1)
+        done = Outcome(queue.shutdown())
+        queue.attachWorker(AsyncWorker(reactor=self.net))
+        self.net.run(1.0)
+        self.assertValue(call, 1)
+        self.assertEqual(done.fired, 1)
+
+    def test_hangingUpdate(self) -> None:
+        """
+        A connection whose node does not come to the end of an update is none.
+        """
+        self.serve()
+        queue = self.client(whenLost="reconnect")
+        self.net.run(0.5)
+        queue.update("telling", "updated", 0.1)
+        self.net.run(1.0)
+        self.servers[0].stop()
+        self.universe._later = lambda seconds, value=None: Deferred()  # type: ignore[method-assign]
+        self.serve()
+        self.net.run(40.0)
+        call = self.call(queue, "echo", 1)
+        done = Outcome(queue.shutdown())
+        self.net.run(31.0)
+        self.assertFailed(call, QueueShutdown)
+        self.assertEqual(done.fired, 1)
+
+    def test_withoutAQueue(self) -> None:
+        """
+        A worker that is told to stop gives back what it has been given, when no connection can be had for that time.
+        """
+        self.net.isDown = True
+        worker = self.worker()
+        name: Any = "echo"
+        task = Task(name, (5,), {}, 0, None)
+        given, ready = Outcome(task.d), Outcome(worker.run(task))
+        self.net.run(100.0)
+        stopped = Outcome(worker.stop())
+        self.net.run(29.0)
+        self.assertEqual((given.fired, stopped.fired), (0, 0))
+        self.net.run(2.0)
+        self.assertValue(given, ("d", None))
+        self.assertEqual((ready.fired, stopped.fired), (1, 1))
+        self.assertEqual(worker.tasks, [])
 
 
 _STEPPED = """\

@@ -89,6 +89,16 @@ class Connecting:
             longest = min(FIRST_DELAY * 2 ** min(self._failures - 1, 30), LONGEST_DELAY)
             self._delay = self._clock.callLater(longest * (1 + self._chance()) / 2, self._delayIsOver)
 
+    def hurry(self) -> None:
+        """
+        Make the next attempt soon, if it is waited until that is due, as if only one had failed.
+        """
+        if self._delay is not None:
+            self._delay.cancel()
+            self._delay = None
+            self._failures = 1
+            self._goOn()
+
     def _delayIsOver(self) -> None:
         self._delay = None
         self._try()

@@ -28,6 +28,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from asynqueue.deferreds.deadline import Deadline, monotonicOf
 from asynqueue.errors import AuthError, NotAuthorized, VersionMismatch, WorkerLost, WorkerStartError
 from asynqueue.interfaces import IStartedWorker
 from asynqueue.options import checkedCount, checkedTimeout
@@ -112,7 +113,7 @@ class WireWorker:
             on which an update fails.
         @param keys: The keys of this side, if not those of the usual place.
         @param limit: How long, in bytes, a result may be.
-        @param timeout: Seconds that making a connection may take.
+        @param timeout: Seconds that making a connection may take; and that a queue which is shut down waits for one.
         @param insecure_plaintext: Whether the connection may be one that others can read, change or use.
         @raise ValueError: The description, or another argument, is wrong.
         @raise TypeError: C{wwu} is no universe, or another argument is of the wrong type.
@@ -151,6 +152,10 @@ class WireWorker:
         # What the queue that the worker is attached to has had run.
         self._updates: list[Update] = []
         self._isStopping = False
+        self._isQueueClosing = False
+        # While it is waited for a connection that may never come.
+        self._patience: Deadline | None = None
+        self._timeout = timeout
         self._readiness = Readiness()
         self._starts = Readiness()
         self._ends = Readiness()
@@ -195,9 +200,49 @@ class WireWorker:
         """
         checkUnattached(self, self._attendant, callableObject)
         self._attendant = callableObject
+        self._isQueueClosing = False
         self._updates.clear()
         if callableObject is not None:
             self._begin()
+
+    def queueClosing(self) -> None:
+        """
+        Resign if there is no connection, now or later, for as many seconds as making one may take, and the queue waits
+        for calls that it may never be able to give to anybody.
+        """
+        if not self._isQueueClosing:
+            self._isQueueClosing = True
+            self._connecting.hurry()
+            self._limitAbsence()
+
+    def _limitAbsence(self) -> None:
+        if (self._isQueueClosing or self._isStopping) and self._current is None and self._patience is None:
+            self._patience = Deadline(self._reactor, monotonicOf(self._reactor), self._timeout, self._absent)
+
+    def _absent(self) -> None:
+        """
+        Give back what waits for a connection, and wait for none any more.
+        """
+        self._patience = None
+        self.log.warn(
+            "{worker!r} has had no connection for {seconds:g} s, and is not waited for any longer",
+            worker=self,
+            seconds=self._timeout,
+        )
+        waiting, self._waiting = self._waiting, []
+        for task in waiting:
+            task.returned()
+        self._letGo()
+        self._readiness.ready()
+        if self._isStopping:
+            self._endIfDone()
+        else:
+            self._resign()
+
+    def _stopPatience(self) -> None:
+        patience, self._patience = self._patience, None
+        if patience is not None:
+            patience.stop()
 
     def _begin(self) -> None:
         self._isStopping = False
@@ -280,7 +325,8 @@ class WireWorker:
 
     def stop(self) -> Deferred[None]:
         """
-        @return: Fires when all tasks are done, all streams have ended and the connection is closed.
+        @return: Fires when all tasks are done, all streams have ended and the connection is closed. What waits for one
+            that cannot be had in as many seconds as making it may take is given back.
         """
         self._isStopping = True
         ended = self._ends.wait()
@@ -289,10 +335,14 @@ class WireWorker:
             for task in self.recall():
                 task.returned()
         self._endIfDone()
+        if self._waiting:
+            self._connecting.hurry()
+            self._limitAbsence()
         return ended
 
     def _endIfDone(self) -> None:
         if self._isStopping and not self._waiting and (self._current is None or self._current.isIdle):
+            self._stopPatience()
             self._letGo()
             self._connecting.stop().addCallback(lambda _: self._ends.ready())
 
@@ -312,6 +362,7 @@ class WireWorker:
             conversation.onGone = id
             tasks += conversation.abandon()
         self._untold.clear()
+        self._stopPatience()
         self._connecting.abort()
         self._letGo()
         self._readiness.ready()
@@ -347,6 +398,7 @@ class WireWorker:
 
     def _together(self, conversation: PreparingConversation) -> None:
         self._current = conversation
+        self._stopPatience()
         self._busySince = None
         self._starts.ready()
         waiting, self._waiting = self._waiting, []
@@ -422,10 +474,12 @@ class WireWorker:
         elif self._resigns:
             self._resign()
         else:
+            self._limitAbsence()
             self.log.warn("{worker!r}: the connection {how}", worker=self, how=severance.describe())
             self._tellAttendant()
 
     def _resign(self) -> None:
+        self._stopPatience()
         self._connecting.stop()
         if self._attendant is not None:
             self._resignator()
