@@ -13,13 +13,18 @@ from twisted.internet.error import ConnectionLost
 from twisted.internet.task import deferLater
 
 from asynqueue import AsyncWorker
-from asynqueue.errors import EncodeError, QueueShutdown, WorkerLost, WorkerStartError
+from asynqueue.errors import EncodeError, PoisonTask, QueueShutdown, WorkerLost, WorkerStartError
+from asynqueue.options import CallOptions
 from asynqueue.protocol.runner import MOST
 from asynqueue.tasks import Task
 from asynqueue.testing.tasks import identity
 from asynqueue.wire import WireWorker
+from asynqueue.wire.calls import NodeCall, NodeEncoding, Wanted, WireEncoder
+from asynqueue.wire.identity import Identity
 from asynqueue.wire.link import OUTSTANDING
+from asynqueue.wire.peers import authorizeCaller, authorizeRunner
 from asynqueue.wire.preparing import UPDATES_TIME
+from asynqueue.wire.registry import Registry
 from asynqueue.wire.session import CALLS
 from test.nodes import IS_ROOT, MemoryTestCase, WireTestCase
 from test.processes import LIMIT, Program, reactor
@@ -417,6 +422,199 @@ class EndTests(MemoryTestCase):
         self.assertValue(given, ("d", None))
         self.assertEqual((ready.fired, stopped.fired), (1, 1))
         self.assertEqual(worker.tasks, [])
+
+
+class Noting(Task):
+    """
+    A task that notes what a worker tells of it.
+    """
+
+    __slots__ = ("outcome", "starts", "tellsStart")
+
+    def __init__(self, seconds: float, niceness: int = 0) -> None:
+        name: Any = "later"
+        super().__init__(name, (seconds,), {}, niceness, None)
+        self.tellsStart = True
+        self.starts = 0
+        self.outcome = Outcome(self.d)
+
+    def started(self) -> None:
+        """
+        Take note.
+        """
+        self.starts += 1
+
+
+class TaskTests(MemoryTestCase):
+    """
+    What a worker does with tasks, and says of them, step by step.
+    """
+
+    def connected(self, **keywords: Any) -> WireWorker:
+        """
+        Make a worker that has a connection.
+        """
+        worker = self.worker(**keywords)
+        self.addCleanup(self._ended, worker)
+        worker.setAttendant(lambda: None)
+        self.net.run(1.0)
+        self.assertGreater(worker.capacity, 0)
+        return worker
+
+    def _ended(self, worker: WireWorker) -> None:
+        worker.setAttendant(None)
+        worker.crash()
+        self.net.run(1.0)
+
+    def test_recall(self) -> None:
+        """
+        What the node has not begun with it gives back, in order, and never runs; the rest goes on.
+        """
+        self.serve()
+        worker = self.connected()
+        tasks = [Noting(1.0) for _ in range(MOST + 5)]
+        for task in tasks:
+            worker.accept(task)
+        self.net.run(0.5)
+        self.assertEqual(worker.tasks, tasks)
+        self.assertEqual(worker.recall(), [])
+        self.net.run(0.1)
+        self.assertEqual([task.outcome.value for task in tasks[MOST:]], [("d", None)] * 5)
+        self.assertEqual(worker.tasks, tasks[:MOST])
+        self.net.run(1.0)
+        self.assertEqual([task.outcome.value for task in tasks[:MOST]], [("r", None)] * MOST)
+
+    def test_recallOfWhatIsToStay(self) -> None:
+        """
+        But not what it is to hold as the worker was told to.
+        """
+        self.serve()
+        worker = self.connected(N_concurrent=MOST + 5)
+        tasks = [Noting(1.0) for _ in range(MOST + 5)]
+        for task in tasks:
+            worker.accept(task)
+        self.net.run(0.5)
+        self.assertEqual(worker.recall(), [])
+        self.net.run(0.1)
+        self.assertEqual(worker.tasks, tasks)
+        stopped = Outcome(worker.stop())
+        self.net.run(0.1)
+        self.assertEqual(worker.tasks, tasks[:MOST])
+        self.net.run(1.0)
+        self.assertEqual(stopped.fired, 1)
+
+    def test_started(self) -> None:
+        """
+        A worker tells once that the node has begun with a task.
+        """
+        self.serve()
+        worker = self.connected()
+        tasks = [Noting(1.0) for _ in range(MOST + 5)]
+        for task in tasks:
+            worker.accept(task)
+        self.assertEqual([task.starts for task in tasks], [0] * (MOST + 5))
+        self.net.run(0.5)
+        self.assertEqual([task.starts for task in tasks], [1] * MOST + [0] * 5)
+        self.net.run(1.0)
+        self.assertEqual([task.starts for task in tasks], [1] * (MOST + 5))
+
+    def test_seriesGoesOn(self) -> None:
+        """
+        So the next call of a series goes to another node when the first one has begun with the one before.
+        """
+        self.serve(threads=0)
+        queue = self.makeQueue()
+        workers = [self.worker(N_concurrent=1) for _ in range(2)]
+        for worker in workers:
+            queue.attachWorker(worker)
+        self.net.run(1.0)
+        calls = [self.call(queue, "telling", number, 1.0, series="wire") for number in range(2)]
+        self.net.run(0.5)
+        self.assertEqual([len(worker.tasks) for worker in workers], [1, 1])
+        self.assertEqual(self.universe.noted, [("begun", 0), ("begun", 1)])
+        self.net.run(1.0)
+        self.assertEqual([call.value for call in calls], [0, 1])
+
+    def test_leaving(self) -> None:
+        """
+        A node that is about to end is sent no more, and finishes what it has begun with.
+        """
+        server = self.serve(grace=10.0)
+        worker = self.connected(whenLost="reconnect")
+        task = Noting(2.0)
+        worker.accept(task)
+        self.net.run(0.5)
+        server.stop()
+        self.net.run(0.5)
+        self.assertIn(", connected>", repr(worker))
+        self.assertEqual(worker.capacity, 0)
+        self.net.run(2.0)
+        self.assertEqual(task.outcome.value, ("r", None))
+
+    def test_leavingForOthers(self) -> None:
+        """
+        A call that comes then waits for another node, though the connection is still there.
+        """
+        server = self.serve(grace=10.0)
+        queue = self.client(whenLost="reconnect")
+        first = self.call(queue.options(idempotent=False), "later", 2.0, 1)
+        self.net.run(0.5)
+        server.stop()
+        self.net.run(0.5)
+        second = self.call(queue.options(idempotent=False), "echo", 2)
+        self.assertEqual(len(queue.workers()[0].tasks), 1)
+        self.net.run(1.0)
+        self.assertPending(second)
+        self.serve()
+        self.net.run(35.0)
+        self.assertValue(first, 1)
+        self.assertValue(second, 2)
+        self.assertEqual(queue.statistics().reruns, 0)
+
+
+class WantedTests(WireTestCase):
+    """
+    How a call is to be run, as the node sees it.
+    """
+
+    def seen(self, task: Task) -> Wanted:
+        """
+        Return what a node gets of a task.
+        """
+        peer = authorizeRunner(Identity("node", {"worker"}, "tls"), "plain")
+        caller = authorizeCaller(Identity("caller", {"submit"}, "tls"), "plain", False)
+        call = NodeEncoding(caller, Registry(self.universe), id, 10_000).call(
+            0, b"".join(WireEncoder(peer, 10_000).encode(task))
+        )
+        assert isinstance(call, NodeCall)
+        return call.wanted
+
+    def test_niceness(self) -> None:
+        """
+        It gets its niceness; one that goes before all others or after them, at either end.
+        """
+        for niceness, there in ((0, 0), (7, 7), (-20, -20), (20, 20), (-1000, -20), (1000, 20)):
+            self.assertEqual(self.seen(Noting(1.0, niceness)).niceness, there)
+
+    def test_idempotent(self) -> None:
+        """
+        And whether it may be run again.
+        """
+        for isIdempotent in (False, True):
+            task = Noting(1.0)
+            task.options = CallOptions(idempotent=isIdempotent)
+            self.assertIs(self.seen(task).isIdempotent, isIdempotent)
+
+    async def test_notRunAgain(self) -> None:
+        """
+        A call that must not be run again is not, when it is lost with a child of the node.
+        """
+        await self.serve(processes=1)
+        queue = self.client()
+        error = await self.errorOf(queue.options(idempotent=False).call("tests.die"), WorkerLost)
+        self.assertNotIsInstance(error, PoisonTask)
+        error = await self.errorOf(queue.call("tests.die"), PoisonTask)
+        self.assertEqual(len(error.history), 3)
 
 
 _STEPPED = """\
