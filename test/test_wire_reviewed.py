@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.task import deferLater
 
-from asynqueue import AsyncWorker
+from asynqueue import AsyncWorker, TaskQueue
 from asynqueue.errors import EncodeError, PoisonTask, QueueShutdown, WorkerLost, WorkerStartError
 from asynqueue.options import CallOptions
 from asynqueue.protocol.runner import MOST
@@ -171,21 +171,21 @@ class UpdateTests(WireTestCase):
         """
         A worker has a node run the updates of the queue that it is attached to, once, and not of another one.
         """
-        await self.serve()
+        server = await self.serve()
         worker = WireWorker(None, self.description)
-        first = self.client(worker)
+        first, second = self.client(worker), TaskQueue(returnFailure=True)
         await self.within(LIMIT, first.update("note", "first"))
         await self.within(LIMIT, first.detachWorker(worker))
         self.assertEqual(self.universe.taken(), ["first"])
-        second = self.client(worker)
-        self.assertEqual(await self.within(LIMIT, second.call("echo", 2)), 2)
-        self.assertEqual(self.universe.taken(), [])
-        await self.within(LIMIT, second.detachWorker(worker))
-        for crash in (False, True, False):
-            first.attachWorker(worker)
-            self.assertEqual(await self.within(LIMIT, first.call("echo", 1)), 1)
-            self.assertEqual(self.universe.taken(), ["first"])
-            await self.within(LIMIT, first.detachWorker(worker, crash=crash))
+        for queue, crash in ((second, False), (first, False), (first, True), (second, True), (first, False)):
+            # Another node, which knows of no update.
+            await self.within(LIMIT, server.stop())
+            server = await self.serve()
+            queue.attachWorker(worker)
+            self.assertEqual(await self.within(LIMIT, queue.call("echo", 1)), 1)
+            self.assertEqual(self.universe.taken(), [] if queue is second else ["first"])
+            await self.within(LIMIT, queue.detachWorker(worker, crash=crash))
+        await self.shutDown(second)
 
     async def test_otherSerializer(self) -> None:
         """
