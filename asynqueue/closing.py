@@ -95,6 +95,9 @@ class Closing:
         """
         backlog = self._dispatcher.backlog
         self._refuse(backlog.unserved() if self._drains else list(backlog.lanes()))
+        if self.phase is Phase.DRAINING:
+            for hire in list(self._dispatcher.hires.values()):
+                hire.tellClosing()
         self._workerGone()
 
     def _timeIsUp(self) -> None:

@@ -137,6 +137,15 @@ class Hire(Seat):
             # A new list: the one it has may be shared, as the default argument of its class or an attribute there.
             self.worker.iQualified = [*self.worker.iQualified, series]
 
+    def tellClosing(self) -> None:
+        """
+        Call the worker's method C{queueClosing}, if it has one: the queue waits for the calls that it has, and takes no
+        more. May be called again. A worker that may never take them has to resign then, after a time.
+        """
+        tell = getattr(self.worker, "queueClosing", None)
+        if tell is not None:
+            tell()
+
     def hasRoom(self) -> bool:
         """
         Tell whether the worker can take another task now.

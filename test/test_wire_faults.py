@@ -23,6 +23,7 @@ from asynqueue.errors import NotAuthorized, PoisonTask, RemoteError, ResultEncod
 from asynqueue.process import frames
 from asynqueue.protocol import commands, plain, records
 from asynqueue.protocol.records import NUMBER, Splitter, numbersAs, record
+from asynqueue.testing.wiretasks import Universe
 from asynqueue.wire.connecting import LONGEST_DELAY
 from asynqueue.wire.endpoints import serverEndpoint
 from asynqueue.wire.hardened import BOX, FIRST_BOX, FIRST_PAIRS, PAIRS
@@ -34,6 +35,22 @@ from asynqueue.wire.session import CALLS, Session
 from test.nodes import IS_ROOT, MemoryEnd, MemoryTestCase, WireTestCase
 from test.processes import LIMIT, SOAK, reactor
 from test.support import Outcome
+
+
+class Numbering(Universe):
+    """
+    Numbers the runs of a method.
+    """
+
+    async def numbered(self, seconds: float) -> str:
+        """
+        Take some seconds, and return which run this was.
+        """
+        self.noted.append("begun")
+        number = self.noted.count("begun")
+        await self._later(seconds)
+        self.noted.append("done")
+        return f"run {number}"
 
 
 class ConnectionFaultTests(MemoryTestCase):
@@ -177,20 +194,37 @@ class ConnectionFaultTests(MemoryTestCase):
         """
         After a partition of 30 seconds the reply that comes late is dropped, and the call has one outcome.
         """
+        self.universe = Numbering()
+        self.universe.clock = self.net
         self.serve()
         queue = self.client(whenLost="reconnect")
-        call = self.call(queue, "telling", "one", 3.0)
+        call = self.call(queue, "numbered", 20.0)
         self.net.run(1.0)
-        here, there = self.net.connections[0]
-        here.isCut = there.isCut = True
+        [(here, there)] = self.net.connections
+        link = here.protocol
+        # What the client says arrives, so that the server keeps the connection, until the client gives it up.
+        there.isCut = True
         self.net.isDown = True
-        self.net.run(30.0)
-        self.assertPending(call)
+        self.net.run(14.0)
+        self.assertFalse(here.isClosed)
+        here.isCut = True
+        self.net.run(10.0)
+        self.assertEqual((here.isClosed, there.isClosed), (True, False))
+        reply = b"".join(there.sent)
+        self.assertIn(b"run 1", reply)
+        self.net.run(5.0)
         self.net.isDown = False
         self.net.heal()
-        self.net.run(40.0)
-        self.assertValue(call, "one")
-        self.assertEqual(self.universe.taken().count(("begun", "one")), 2)
+        for _ in range(31):
+            if len(self.net.connections) < 2:
+                self.net.run(1.0)
+        self.assertEqual(self.universe.noted, ["begun", "done", "begun"])
+        link.dataReceived(reply)
+        self.net.run(1.0)
+        self.assertPending(call)
+        self.net.run(20.0)
+        self.assertValue(call, "run 2")
+        self.assertEqual(self.universe.noted, ["begun", "done", "begun", "done"])
         self.assertEqual(queue.statistics().settled, 1)
 
     def test_F105_backOff(self) -> None:

@@ -1300,19 +1300,26 @@ class ConnectionTests(WireTestCase):
 
     async def test_crashInEachPhase(self) -> None:
         """
-        And a worker can be crashed, with its calls lost or never begun.
+        And a worker can be crashed: a call that it has is lost, one that it has not got yet waits for another.
         """
         await self.serve()
-        for turns in range(12):
+        kinds: list[Any] = []
+        # Some turns later there is a connection.
+        for turns in range(40):
             queue = self.client()
             call = queue.call("later", 5.0)
             for _ in range(turns):
                 await deferLater(reactor, 0)
-            await self.within(LIMIT, queue.detachWorker(1, crash=True))
+            hasIt = bool(queue.workers()[0].tasks)
+            left = await self.within(LIMIT, queue.detachWorker(1, crash=True))
+            self.assertEqual((len(left), call.called), (int(hasIt), hasIt))
             self.assertEqual(queue.workers(), [])
             await self.within(LIMIT, queue.shutdown(drain=False, deadline=0.1))
-            await self.errorOf(call, WorkerLost if turns > 11 else Exception)
+            kinds.append(WorkerLost if hasIt else QueueShutdown)
+            error = await self.errorOf(call, kinds[-1])
+            self.assertIs(type(error), kinds[-1])
             self.assertSettled(queue)
+        self.assertEqual((kinds[0], kinds[-1]), (QueueShutdown, WorkerLost))
 
     async def test_startsAreSettled(self) -> None:
         """

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from asynqueue.calls import CallDeferred
-    from asynqueue.options import CallOptions
     from asynqueue.tasks import Task
 
 #: Into so many lanes a node sorts the calls of series, whose order within each is kept.
@@ -121,11 +120,13 @@ class WireEncoder:
         self.size = 0
         self._token = uuid4().hex
         self._updates = count(1)
+        self._sent: dict[bytes, tuple[Task, str]] = {}
 
-    def encode(self, task: Task) -> tuple[bytes, bytes]:
+    def encode(self, task: Task, key: str | None = None) -> tuple[bytes, bytes]:
         """
         Return the name of what is called, with its length, and the rest.
 
+        @param key: What tells an update from all others, if it has been sent before.
         @raise EncodeError: Something in it cannot travel; the message names it.
         @raise PayloadTooLarge: It is too long.
         """
@@ -147,7 +148,7 @@ class WireEncoder:
             options.softTimeLimit,
             inThread,
             options.idempotent,
-            *((self._updateKey(options),) if options.alone else ()),
+            *((self._keyOf(task) if key is None else key,) if options.alone else ()),
         )
         if isinstance(func, str):
             name = func.encode("ascii", "replace")
@@ -173,10 +174,22 @@ class WireEncoder:
             raise PayloadTooLarge(
                 f"the call takes {size} bytes, and {self._limit} are the most that travel to {self._peer.identity.name}"
             )
+        if options.lasting and key is None:
+            self._sent[start + rest] = task, wanted[-1]
         return start, rest
 
-    def _updateKey(self, options: CallOptions) -> str:
-        return f"{self._token}-{next(self._updates)}" if options.lasting else ""
+    def _keyOf(self, task: Task) -> str:
+        if not task.options.lasting:
+            return ""
+        # Those that have failed are of no interest any more.
+        self._sent = {body: each for body, each in self._sent.items() if not each[0].d.called}
+        return f"{self._token}-{next(self._updates)}"
+
+    def updateOf(self, body: bytes) -> tuple[Task, str]:
+        """
+        Return the lasting update that has become some bytes, and what tells it from all others.
+        """
+        return self._sent.pop(body)
 
     def _error(self, task: Task, error: BaseException) -> EncodeError:
         if isinstance(error, NotPlain):

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 
+from asynqueue.deferreds.deadline import monotonicOf
 from asynqueue.wire.link import Link, LinkFactory
 from asynqueue.workers.lifecycle import Readiness
 
@@ -50,6 +51,7 @@ class Connecting:
         @param chance: Returns numbers from 0 to 1, for delays.
         """
         self._clock = clock
+        self._monotonic = monotonicOf(clock)
         self._endpoint = endpoint
         self._factory = LinkFactory(clock, limit)
         self._connected = connected
@@ -87,6 +89,16 @@ class Connecting:
             longest = min(FIRST_DELAY * 2 ** min(self._failures - 1, 30), LONGEST_DELAY)
             self._delay = self._clock.callLater(longest * (1 + self._chance()) / 2, self._delayIsOver)
 
+    def hurry(self) -> None:
+        """
+        Make the next attempt soon, if it is waited until that is due, as if only one had failed.
+        """
+        if self._delay is not None:
+            self._delay.cancel()
+            self._delay = None
+            self._failures = 1
+            self._goOn()
+
     def _delayIsOver(self) -> None:
         self._delay = None
         self._try()
@@ -112,7 +124,7 @@ class Connecting:
 
     def _reached(self, link: Link) -> None:
         self._attempt = None
-        self._since = self._clock.seconds()
+        self._since = self._monotonic()
         self._connected(link)
 
     def _notReached(self, failure: Failure) -> None:
@@ -125,7 +137,7 @@ class Connecting:
     def _closed(self) -> None:
         since, self._link, self._since = self._since, None, None
         if since is not None:
-            self._failures = 1 if self._clock.seconds() - since >= STEADY else self._failures + 1
+            self._failures = 1 if self._monotonic() - since >= STEADY else self._failures + 1
         self._goOn()
 
     def stop(self) -> Deferred[None]:

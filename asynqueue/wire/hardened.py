@@ -17,6 +17,7 @@ from twisted.protocols import amp
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from asynqueue.deferreds.deadline import monotonicOf
 from asynqueue.protocol.boxes import BoxReader, written
 from asynqueue.protocol.commands import namedPieces, piecesIn
 
@@ -51,7 +52,8 @@ class HardenedAMP(amp.AMP):
     A protocol of AMP whose peer is bounded in what they can make it hold, and whose first box is L{FIRST_BOX} at most.
 
     @ivar why: Why the connection has been ended from this side, or an empty text.
-    @ivar heard: When something came last, by the clock.
+    @ivar monotonic: What tells the time, whatever becomes of the wall clock.
+    @ivar heard: When something came last, by that.
     """
 
     log = Logger()
@@ -66,7 +68,8 @@ class HardenedAMP(amp.AMP):
         amp.AMP.__init__(self)
         self.why = ""
         self.clock = clock
-        self.heard = clock.seconds()
+        self.monotonic = monotonicOf(clock)
+        self.heard = self.monotonic()
         self._reader = BoxReader(FIRST_PAIRS, FIRST_BOX)
         self._takers: dict[bytes, Callable[[list[bytes]], object]] = {}
         self._arrival: IDelayedCall | None = None
@@ -88,7 +91,7 @@ class HardenedAMP(amp.AMP):
         """
         Begin, without a line in the log as AMP writes it.
         """
-        self.heard = self.clock.seconds()
+        self.heard = self.monotonic()
         amp.BinaryBoxProtocol.makeConnection(self, transport)
         if self.transport is not None:
             self.transport.registerProducer(self, True)
@@ -133,7 +136,7 @@ class HardenedAMP(amp.AMP):
         # Hot path, watched by `bench --only wire`.
         if self.why:
             return
-        self.heard = self.clock.seconds()
+        self.heard = self.monotonic()
         try:
             for box in self._reader.feed(data):
                 self._boxReceived(box)

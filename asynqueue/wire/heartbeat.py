@@ -3,6 +3,9 @@ Whether the peer of a connection is still there: it is asked from time to time, 
 
 It is asked also while it is being heard: what it hears from this end tells it that this end is there, and on a slow
 connection the answers to its own questions come late, behind everything that it has sent.
+
+Silence is measured on a monotonic clock. The reactor's timers are not: when the wall clock steps ahead, it is looked
+and asked early, which does no harm; when it steps back, a look that is due before long is late by the step.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ class Heartbeat:
     def _look(self) -> None:
         self._timer = None
         protocol = self._protocol
-        silence = protocol.clock.seconds() - protocol.heard
+        silence = protocol.monotonic() - protocol.heard
         if silence >= DEAD:
             protocol.abort(f"was silent for {silence:.0f} s")
             return

@@ -27,6 +27,7 @@ from asynqueue.protocol.records import HEADER, NUMBER
 from asynqueue.wire.hardened import HardenedAMP
 from asynqueue.wire.heartbeat import Heartbeat
 from asynqueue.wire.peers import Peer, authorizeRunner
+from asynqueue.wire.session import CALLS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +44,9 @@ TEXT = 1024
 
 #: How many bytes of calls may not have gone out until no more calls are sent.
 PENDING = 1 << 18
+
+#: How many calls a node is sent at most that have no outcome: far from the number at which it ends the connection.
+OUTSTANDING = CALLS // 2
 
 #: What comes from a node, of all records.
 KINDS = frozenset(
@@ -363,17 +367,21 @@ class WireConversation(ReactorConversation):
         self._lookWhatWasSent()
         super()._died(evolve(death, begun=self._sentTo))
 
-    def capacity(self, window: int) -> int:
+    def capacity(self, window: int, most: int | None = None) -> int:
         """
         Return how many calls the node may hold: as many as it can be at work at, or a few more than it is.
+
+        @param most: That many instead, if it is given.
         """
         # Hot path, watched by `bench --only wire`.
         if self.child.isLeaving:
             return 0
         if self.child.isFull:
             return len(self.held)
-        places: int = self.child.places
-        return max(places, len(self._underWay) + window)
+        if most is None:
+            places: int = self.child.places
+            most = max(places, len(self._underWay) + window)
+        return min(most, OUTSTANDING)
 
     def kill(self, number: int, error: WorkerError) -> None:
         """

@@ -19,17 +19,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
-from twisted.internet.defer import Deferred, TimeoutError, gatherResults, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from asynqueue.callargs import Place
-from asynqueue.errors import QueueFull
+from asynqueue.deferreds.deadline import Deadline, monotonicOf
+from asynqueue.errors import NotAuthorized, QueueFull
 from asynqueue.options import CallOptions, checkedCount
 from asynqueue.protocol.runner import MOST
 from asynqueue.taskqueue import TaskQueue
 from asynqueue.threads.worker import ThreadWorker
 from asynqueue.wire.calls import LANES, NodeCall
+from asynqueue.wire.identity import Identity
 from asynqueue.wire.peers import Peer, authorizeCaller
 from asynqueue.wire.registry import Registry
 from asynqueue.wire.serializers import serializerOf
@@ -38,7 +40,6 @@ from asynqueue.workers.reactor import AsyncWorker
 
 if TYPE_CHECKING:
     from asynqueue.protocol.runner import Runner
-    from asynqueue.wire.identity import Identity
     from asynqueue.wire.session import Session
 
 #: How long, in bytes, a call may be.
@@ -58,6 +59,9 @@ FAREWELL = 2.0
 
 #: How many threads there are for methods that are to be run in one, where there are no others.
 THREADS = 4
+
+#: Somebody who may call any method.
+ANYBODY = Identity("anybody", {"submit"}, "unix")
 
 #: How long, in characters, the name of a node may be.
 NAME = 255
@@ -163,22 +167,44 @@ class Node:
     @property
     def capacity(self) -> int:
         """
-        How many calls can be at work at once.
+        How many calls can be at work at once, where there are workers beside methods.
         """
         return len(self._workers) or MOST
 
     def most(self, runner: Runner) -> int:
         """
         Return how many calls of a caller may go on at once, as far as can be said at the moment.
+
+        Methods of the universe need no worker, and do not wait until there is one; but no more of them go on than
+        L{MOST}, and those of a caller for whom workers are at something count as if that were methods of others.
         """
         # Hot path, watched by `bench --only wire`.
         if not self._workers:
             return MOST
-        room = 0
+        running = runner.running
+        room = -self._underWay
         for worker in self._workers:
             # One that is being replaced has none, and will take what waits when it is there: nobody tells this node.
             room += worker.capacity or 1
-        return runner.running + max(0, room - self._underWay)
+        mayBeMethod = running - self._underWay < MOST
+        if mayBeMethod and room > 0:
+            return running + room
+        if mayBeMethod or room > 0:
+            return running + (self._isMethodNext(runner) == mayBeMethod)
+        return running
+
+    def _isMethodNext(self, runner: Runner) -> bool:
+        """
+        Tell whether the call of a caller that is to be begun with next is one of a method.
+        """
+        if not runner._calls:
+            return False
+        body = runner._calls[0][2]
+        try:
+            return self.registry.find(body[1 : 1 + body[0]], ANYBODY).isMethod
+        except (NotAuthorized, IndexError):
+            # There is no such thing, or it is for others than anybody, which methods are not.
+            return False
 
     # Calls
 
@@ -300,11 +326,13 @@ class Node:
         @param deadline: After so many seconds they go in any case.
         """
         self._isStopping = True
-        until = self.clock.seconds() + deadline
+        # However the wall clock steps meanwhile.
+        monotonic = monotonicOf(self.clock)
+        until = monotonic() + deadline
         for session in tuple(self.sessions):
             session.goAway()
         while self.sessions and not all(session.isIdle for session in self.sessions):
-            left = until - self.clock.seconds()
+            left = until - monotonic()
             if left <= 0:
                 break
             await deferLater(self.clock, min(left, LOOK))
@@ -312,12 +340,14 @@ class Node:
             session.transport.loseConnection()
         if self._connections:
             gone = self._empty.wait()
-            gone.addTimeout(FAREWELL, self.clock)
+            late = Deadline(self.clock, monotonic, FAREWELL, gone.cancel)
             try:
                 await gone
-            except TimeoutError:
+            except CancelledError:
                 for session in tuple(self._connections):
                     session.abort("did not let go of the connection")
+            finally:
+                late.stop()
         queues = [self.queue] if self._aside is None else [self.queue, self._aside]
-        left = max(0.1, until - self.clock.seconds())
+        left = max(0.1, until - monotonic())
         await gatherResults([queue.shutdown(deadline=left) for queue in queues])

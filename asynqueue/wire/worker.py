@@ -28,6 +28,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from asynqueue.deferreds.deadline import Deadline, monotonicOf
 from asynqueue.errors import AuthError, NotAuthorized, VersionMismatch, WorkerLost, WorkerStartError
 from asynqueue.interfaces import IStartedWorker
 from asynqueue.options import checkedCount, checkedTimeout
@@ -36,7 +37,8 @@ from asynqueue.scheduling.window import Window
 from asynqueue.wire.calls import WireEncoder, WireResults
 from asynqueue.wire.connecting import Connecting
 from asynqueue.wire.endpoints import clientEndpoint
-from asynqueue.wire.link import Link, WireConversation
+from asynqueue.wire.link import Link
+from asynqueue.wire.preparing import PreparingConversation, Update
 from asynqueue.wire.universe import WireWorkerUniverse
 from asynqueue.workers.lifecycle import Readiness, checkedSeriesList, checkUnattached
 
@@ -102,13 +104,17 @@ class WireWorker:
         @param series: What the worker is qualified for beside the series of its class, C{wire} and C{remote}.
         @param raw: Whether iterators are results like any other, which cannot travel mostly.
         @param thread: Whether methods are run in a thread there; the keyword C{thread} of a call says so for that call.
-        @param N_concurrent: How many calls the node may hold; by default as many as it can run soon.
+        @param N_concurrent: How many calls the node holds, whatever it can run, but no more than
+            L{asynqueue.wire.link.OUTSTANDING}. They stay there until they are run, even if other workers have nothing
+            to do. By default as many as it can run soon.
         @param reactor: The reactor; by default the global one.
         @param whenLost: C{"resign"}: the queue lets go of the worker when its connection is lost; C{"reconnect"}: it
-            connects again, and takes no tasks meanwhile. Until it is connected first, it always tries again.
+            connects again, and takes no tasks meanwhile. Until it is connected first, it always tries again. It resigns
+            in any case if an update fails, or cannot travel, that it has the node run then, as a worker is not attached
+            on which an update fails.
         @param keys: The keys of this side, if not those of the usual place.
         @param limit: How long, in bytes, a result may be.
-        @param timeout: Seconds that making a connection may take.
+        @param timeout: Seconds that making a connection may take; and that a queue which is shut down waits for one.
         @param insecure_plaintext: Whether the connection may be one that others can read, change or use.
         @param insecure_one_way_tls: Whether it may be one of TLS that does not say who this side is.
         @raise ValueError: The description, or another argument, is wrong.
@@ -143,15 +149,20 @@ class WireWorker:
         )
         self._connecting = Connecting(reactor, endpoint, limit, self._connected, self._failed)
         # The one with the node, and the same when it has run the updates.
-        self._conversation: WireConversation | None = None
-        self._current: WireConversation | None = None
+        self._conversation: PreparingConversation | None = None
+        self._current: PreparingConversation | None = None
         self._waiting: list[Task] = []
         self._numbers = count(1).__next__
         self._window = Window(TARGET)
         self._busySince: float | None = None
         self._untold: dict[Task, None] = {}
-        self._updates: list[bytes] = []
+        # What the queue that the worker is attached to has had run.
+        self._updates: list[Update] = []
         self._isStopping = False
+        self._isQueueClosing = False
+        # While it is waited for a connection that may never come.
+        self._patience: Deadline | None = None
+        self._timeout = timeout
         self._readiness = Readiness()
         self._starts = Readiness()
         self._ends = Readiness()
@@ -171,10 +182,7 @@ class WireWorker:
         """
         # Hot path, watched by `bench --only wire`.
         current = self._current
-        if current is None:
-            return 0
-        capacity = current.capacity(self._window.size)
-        return capacity if self._most is None else min(capacity, self._most)
+        return 0 if current is None else current.capacity(self._window.size, self._most)
 
     @property
     def tasks(self) -> list[Task]:
@@ -199,8 +207,49 @@ class WireWorker:
         """
         checkUnattached(self, self._attendant, callableObject)
         self._attendant = callableObject
+        self._isQueueClosing = False
+        self._updates.clear()
         if callableObject is not None:
             self._begin()
+
+    def queueClosing(self) -> None:
+        """
+        Resign if there is no connection, now or later, for as many seconds as making one may take, and the queue waits
+        for calls that it may never be able to give to anybody.
+        """
+        if not self._isQueueClosing:
+            self._isQueueClosing = True
+            self._connecting.hurry()
+            self._limitAbsence()
+
+    def _limitAbsence(self) -> None:
+        if (self._isQueueClosing or self._isStopping) and self._current is None and self._patience is None:
+            self._patience = Deadline(self._reactor, monotonicOf(self._reactor), self._timeout, self._absent)
+
+    def _absent(self) -> None:
+        """
+        Give back what waits for a connection, and wait for none any more.
+        """
+        self._patience = None
+        self.log.warn(
+            "{worker!r} has had no connection for {seconds:g} s, and is not waited for any longer",
+            worker=self,
+            seconds=self._timeout,
+        )
+        waiting, self._waiting = self._waiting, []
+        for task in waiting:
+            task.returned()
+        self._letGo()
+        self._readiness.ready()
+        if self._isStopping:
+            self._endIfDone()
+        else:
+            self._resign()
+
+    def _stopPatience(self) -> None:
+        patience, self._patience = self._patience, None
+        if patience is not None:
+            patience.stop()
 
     def _begin(self) -> None:
         self._isStopping = False
@@ -268,12 +317,13 @@ class WireWorker:
 
     def recall(self) -> list[Task]:
         """
-        Ask the node for the tasks that it has not started.
+        Ask the node for the tasks that it has not started; but not if it is to hold a certain number of them, until
+        the worker is told to stop.
 
         @return: Those of which nothing has been sent. Each other task is given back when the node has replied.
         """
         current = self._current
-        if current is None:
+        if current is None or (self._most is not None and not self._isStopping):
             return []
         unsent = current.takeUnsent()
         if current.recall():
@@ -282,15 +332,24 @@ class WireWorker:
 
     def stop(self) -> Deferred[None]:
         """
-        @return: Fires when all tasks are done, all streams have ended and the connection is closed.
+        @return: Fires when all tasks are done, all streams have ended and the connection is closed. What waits for one
+            that cannot be had in as many seconds as making it may take is given back.
         """
         self._isStopping = True
         ended = self._ends.wait()
+        if self._most is not None and self._attendant is not None:
+            # The queue has asked for them before, when it was not known yet that they were not to stay.
+            for task in self.recall():
+                task.returned()
         self._endIfDone()
+        if self._waiting:
+            self._connecting.hurry()
+            self._limitAbsence()
         return ended
 
     def _endIfDone(self) -> None:
         if self._isStopping and not self._waiting and (self._current is None or self._current.isIdle):
+            self._stopPatience()
             self._letGo()
             self._connecting.stop().addCallback(lambda _: self._ends.ready())
 
@@ -310,6 +369,7 @@ class WireWorker:
             conversation.onGone = id
             tasks += conversation.abandon()
         self._untold.clear()
+        self._stopPatience()
         self._connecting.abort()
         self._letGo()
         self._readiness.ready()
@@ -324,7 +384,7 @@ class WireWorker:
         """
         assert link.peer is not None
         encoder = WireEncoder(link.peer, link.callLimit, self._inThread)
-        current = self._conversation = WireConversation(
+        current = self._conversation = PreparingConversation(
             link, self.raw, self._reactor, encoder, WireResults(link.peer), self._numbers, None
         )
         link.onLeaving = self._left
@@ -332,14 +392,20 @@ class WireWorker:
         link.begin()
         current.onReported = self._reported
         current.onBegun = self._begunMore
-        current.onLasted = self._updates.append
+        current.onLasted = lambda body: self._lasted(*encoder.updateOf(body))
         current.onDeath = self._severed
         current.onGone = self._disconnected
         # What the node's workers have forgotten, or those of another node have never known.
-        current.prepare(self._updates, lambda: self._together(current))
+        current.prepareBy(self._updates, lambda: self._together(current), self._notPrepared)
 
-    def _together(self, conversation: WireConversation) -> None:
+    def _lasted(self, task: Task, key: str) -> None:
+        again = task.copy()
+        again.ID, again.attempt = task.ID, task.attempt
+        self._updates.append(Update(again, key))
+
+    def _together(self, conversation: PreparingConversation) -> None:
         self._current = conversation
+        self._stopPatience()
         self._busySince = None
         self._starts.ready()
         waiting, self._waiting = self._waiting, []
@@ -372,7 +438,21 @@ class WireWorker:
             self.log.info("{worker!r}: {why}", worker=self, why=failure.getErrorMessage())
             return True
         self.log.error("{worker!r} gives up: {why}", worker=self, why=failure.getErrorMessage())
-        self.unfitness = f"cannot be used: {failure.getErrorMessage()}"
+        self._giveUp(failure, failure.getErrorMessage())
+        return False
+
+    def _notPrepared(self, failure: Failure) -> None:
+        """
+        Resign, for there is an update that the node has not run: a queue does not attach workers on which one fails.
+        """
+        self.log.failure("{worker!r} gives up: an update failed on its node", failure, worker=self)
+        self._giveUp(failure, f"an update failed on its node: {failure.getErrorMessage()}")
+
+    def _giveUp(self, failure: Failure, why: str) -> None:
+        """
+        Resign, for what trying again cannot mend.
+        """
+        self.unfitness = f"cannot be used: {why}"
         self._starts.fail(failure)
         waiting, self._waiting = self._waiting, []
         for task in waiting:
@@ -381,7 +461,6 @@ class WireWorker:
         self._tellAttendant()
         self._resign()
         self._endIfDone()
-        return False
 
     def _severed(self) -> None:
         """
@@ -402,10 +481,12 @@ class WireWorker:
         elif self._resigns:
             self._resign()
         else:
+            self._limitAbsence()
             self.log.warn("{worker!r}: the connection {how}", worker=self, how=severance.describe())
             self._tellAttendant()
 
     def _resign(self) -> None:
+        self._stopPatience()
         self._connecting.stop()
         if self._attendant is not None:
             self._resignator()
