@@ -6,6 +6,7 @@ not be there (FAULTS 7.8, F109, F110, F115).
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -310,13 +311,16 @@ class LargeTests(WireTestCase):
         queue = self.client()
         data = os.urandom(32 << 20)
         await self.within(LIMIT, queue.call("echo", data[: 1 << 20]))
-        for pid in ("self", program.process.pid):
+        ends: list[Any] = ["self", program.process.pid]
+        for pid in ends:
             Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
-        before = [_memory(pid, "VmRSS") for pid in ("self", program.process.pid)]
+        before = [_memory(pid, "VmRSS") for pid in ends]
         self.assertTrue(await self.within(LIMIT, queue.call("echo", data)) == data)
-        for pid, least in zip(("self", program.process.pid), before, strict=True):
+        for pid, least in zip(ends, before, strict=True):
             self.assertLess(_memory(pid, "VmHWM") - least, 3 * len(data) + (4 << 20))
         await self.shutDown(queue)
+        program.process.send_signal(signal.SIGTERM)
+        self.assertEqual(program.end(10)[0], 0)
 
 
 def _memory(pid: object, what: str) -> int:

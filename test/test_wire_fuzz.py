@@ -124,6 +124,11 @@ class Transport:
 
     abortConnection = loseConnection
 
+    def registerProducer(self, producer: object, streaming: bool) -> None:
+        """
+        Do nothing: there is always room.
+        """
+
     def getPeer(self) -> IPv4Address:
         """
         Return an address.

@@ -17,7 +17,7 @@ from twisted.protocols import amp
 from twisted.python.failure import Failure
 
 from asynqueue.callinfo import printable, said
-from asynqueue.errors import NotAuthorized, VersionMismatch, WorkerError
+from asynqueue.errors import NotAuthorized, VersionMismatch
 from asynqueue.process import frames
 from asynqueue.process.childprocess import Life
 from asynqueue.process.reactorconversation import ReactorConversation
@@ -382,16 +382,6 @@ class WireConversation(ReactorConversation):
             places: int = self.child.places
             most = max(places, len(self._underWay) + window)
         return min(most, OUTSTANDING)
-
-    def kill(self, number: int, error: WorkerError) -> None:
-        """
-        Give a call an error, whatever becomes of it at the node.
-        """
-        task: Task | None = self.held.pop(number, None)
-        if task is not None:
-            self._underWay.discard(number)
-            self.interrupt(number, frames.CANCELLED)
-            task.callback(("x", error))
 
     def closeStream(self, number: int) -> None:
         """
