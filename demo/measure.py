@@ -130,6 +130,9 @@ def describeProblem(error: BaseException) -> str:
         detail = error.msg if error.lineno is None else f"{error.msg} (line {error.lineno})"
     elif isinstance(error, OSError) and error.strerror:
         detail = error.strerror
+    elif detail.startswith("Traceback ("):
+        # What a worker tells of an error; its last line is the error itself.
+        detail = detail.strip().rpartition("\n")[2].partition(": ")[2]
     words = " ".join(f"{type(error).__name__}: {detail}".split())
     return words if len(words) <= PROBLEM_LIMIT else words[: PROBLEM_LIMIT - 1] + "…"
 

@@ -192,7 +192,7 @@ class ServiceTests(SynchronousTestCase):
         The service of twist waits for the reactor, and takes no signals, nor starts a server, if it is stopped before.
         """
         options = tap.Options()
-        options.parseOptions(["--listen", f"unix:{self.mktemp()[-50:]}", "--workers", "reactor", *ROOT])
+        options.parseOptions(["--listen", "unix:/tmp/aq-not-there/queue", "--workers", "reactor", *ROOT])
         reactor = WaitingReactor()
         service = cast(NodeService, tap.makeService(options, reactor))
         handler = signal.getsignal(signal.SIGTERM)

@@ -224,6 +224,20 @@ class GreedyTests(SessionTestCase):
             self.net.run(0.4)
             self.assertTrue(client.isLost)
 
+    def test_S5_perIdentity(self) -> None:
+        """
+        One identity may have so many connections; there is room again when one has ended.
+        """
+        node = self.makeNode(perIdentity=3)
+        clients = [self.guest(node=node) for _ in range(3)]
+        for _ in range(30):
+            client = self.connect(node=node)
+            self.assertEnded(client)
+        self.assertFalse(any(client.isLost for client in clients))
+        clients[0].transport.abortConnection()  # type: ignore[union-attr]
+        self.net.run(0.1)
+        self.guest(node=node)
+
     def test_helloWithoutRoom(self) -> None:
         """
         Who would take results of no bytes at all has not understood what a hello is.

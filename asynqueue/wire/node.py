@@ -63,6 +63,9 @@ THREADS = 4
 #: Somebody who may call any method.
 ANYBODY = Identity("anybody", {"submit"}, "unix")
 
+#: How many connections one identity may have, so that there are some for others.
+PER_IDENTITY = 128
+
 #: How long, in characters, the name of a node may be.
 NAME = 255
 
@@ -84,6 +87,7 @@ class NodeSettings:
     @ivar pickles: Whether callers that have it send pickles, and any function.
     @ivar limit: How long, in bytes, a call may be.
     @ivar resultLimit: How long, in bytes, a result may be, whatever the caller would take.
+    @ivar perIdentity: How many connections one identity may have.
     """
 
     name: str = field(factory=lambda: socket.gethostname()[:NAME])
@@ -91,6 +95,7 @@ class NodeSettings:
     pickles: bool = False
     limit: int = field(default=LIMIT)
     resultLimit: int = field(default=LIMIT)
+    perIdentity: int = field(default=PER_IDENTITY)
 
     @name.validator
     def _checkName(self, _attribute: Any, value: str) -> None:
@@ -107,6 +112,7 @@ class NodeSettings:
 
     @limit.validator
     @resultLimit.validator
+    @perIdentity.validator
     def _checkLimit(self, attribute: Any, value: int) -> None:
         if checkedCount(value, attribute.name) is None:
             raise TypeError(f"{attribute.name} must be a whole number, not None")
@@ -299,7 +305,11 @@ class Node:
         """
         Take note of somebody who has not been let in yet.
         """
+        most = self.settings.perIdentity
+        name = session.transport.identity.name
         self._connections[session] = None
+        if sum(each.transport.identity.name == name for each in self._connections) > most:
+            session.abort(f"has {most} connections already, as {name}, which are the most")
         if self._isStopping:
             session.transport.loseConnection()
 

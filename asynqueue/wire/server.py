@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from attrs import evolve
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, FirstError, TimeoutError, maybeDeferred
 from twisted.internet.error import CannotListenError
@@ -19,7 +20,7 @@ from asynqueue.options import checkedTimeout
 from asynqueue.process.worker import ProcessWorker
 from asynqueue.threads.worker import ThreadWorker
 from asynqueue.wire.endpoints import serverEndpoint
-from asynqueue.wire.node import FAREWELL, LIMIT, Node, NodeSettings
+from asynqueue.wire.node import FAREWELL, LIMIT, PER_IDENTITY, Node, NodeSettings
 from asynqueue.wire.registry import Registry
 from asynqueue.wire.session import SessionFactory
 from asynqueue.wire.signals import listens, listensNoMore
@@ -65,6 +66,7 @@ class WireServer:
         limits: Limits | None = None,
         limit: int = LIMIT,
         resultLimit: int = LIMIT,
+        perIdentity: int = PER_IDENTITY,
         grace: float = GRACE,
         reactor: Any = None,
         onRefused: Callable[[AuthError], None] | None = None,
@@ -87,6 +89,7 @@ class WireServer:
         @param limits: How many connections there may be.
         @param limit: How long, in bytes, a call may be.
         @param resultLimit: How long, in bytes, a result may be, whatever the caller would take.
+        @param perIdentity: How many connections one identity may have.
         @param grace: Seconds that callers may take to come to an end when the server stops.
         @param reactor: The reactor; by default the global one.
         @param onRefused: Is told of each caller that was refused.
@@ -113,10 +116,11 @@ class WireServer:
             raise TypeError("grace must be a number of seconds, not None")
         self._grace = checkedTimeout(grace, "grace") or 0.0
         arePickled = description.startswith("unix:") if pickles is None else bool(pickles)
-        named = {} if name is None else {"name": name}
         settings = NodeSettings(
-            serializer=serializer, pickles=arePickled, limit=limit, resultLimit=resultLimit, **named
+            serializer=serializer, pickles=arePickled, limit=limit, resultLimit=resultLimit, perIdentity=perIdentity
         )
+        if name is not None:
+            settings = evolve(settings, name=name)
         self._isStopping = False
         self._ends = Readiness()
         # How many starts are under way: more than one, if one that was given up has not come to its end.
