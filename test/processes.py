@@ -327,11 +327,16 @@ class Program:
     A program that runs in an interpreter of its own, and is ended with the object.
     """
 
-    def __init__(self, path: str, text: str, mark: str, *args: str, **keywords: Any) -> None:
+    def __init__(
+        self, path: str, text: str, mark: str, *args: str, prefix: Sequence[str] = (), **keywords: Any
+    ) -> None:
+        """
+        @param prefix: What runs the interpreter.
+        """
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
         self.process = subprocess.Popen(
-            [sys.executable, path, *args],
+            [*prefix, sys.executable, path, *args],
             cwd=FOLDER,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
