@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import AsyncIterator, Iterator
+from itertools import product
 from typing import Any
+from unittest.mock import patch
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,16 +47,19 @@ class RecordTests(SynchronousTestCase):
         """
         Come out as they were, however they are cut.
         """
-        data = b"".join(record(kind, number, body, flags=7) for kind, number, body in originals)
-        splitter = Splitter(100)
-        found = []
-        place = 0
-        while data:
-            size = sizes[place % len(sizes)]
-            found += splitter.feed(data[:size])
-            data = data[size:]
-            place += 1
-        self.assertEqual(found, [(kind, 7, number, body) for kind, number, body in originals])
+        # A part of them is put together in place; and any piece may be a view.
+        for most, views in product((1 << 20, 20), (False, True)):
+            data = b"".join(record(kind, number, body, flags=7) for kind, number, body in originals)
+            with patch.object(records, "IN_PLACE", most):
+                splitter = Splitter(100, inPlace=True)
+                found = []
+                place = 0
+                while data:
+                    size = sizes[place % len(sizes)]
+                    found += splitter.feed(memoryview(data)[:size] if views else data[:size])
+                    data = data[size:]
+                    place += 1
+            self.assertEqual(found, [(kind, 7, number, body) for kind, number, body in originals])
 
     def test_limit(self) -> None:
         """

@@ -37,9 +37,6 @@ TURN = 0.02
 #: How long, in seconds, what nobody waits for any more may go on before the child is ended.
 GRACE = 2.0
 
-#: From how many bytes on something is not copied to be sent with others.
-LARGE = 1 << 16
-
 #: How long, in seconds, a child may take to tell something of itself.
 REPLY = 5.0
 
@@ -68,6 +65,9 @@ class Conversation:
     @ivar onBegun: Called when the child may hold more calls, for it has begun with some that let others be begun with.
     @ivar times: Where times of calls are put: seconds until the result was here, and seconds in the child.
     """
+
+    #: From how many bytes on something is not copied to be sent with others.
+    large = 1 << 16
 
     log = Logger()
 
@@ -157,7 +157,7 @@ class Conversation:
             self._sent[number] = monotonic()
         if options.lasting:
             self._lasting[number] = name + (b"".join(rest.inline()) if isinstance(rest, Parts) else rest)
-        if len(rest) >= LARGE:
+        if len(rest) >= self.large:
             pieces = self._lay(number, rest) if isinstance(rest, Parts) else [rest]
             size = len(name) + sum(map(len, pieces))
             # Copying takes its time.
@@ -199,7 +199,7 @@ class Conversation:
             posting.cancel()
         if self._outbox:
             outbox = self._outbox
-            if len(outbox) > 1 and not any(len(data) >= LARGE for data in outbox):
+            if len(outbox) > 1 and not any(len(data) >= self.large for data in outbox):
                 outbox = [b"".join(outbox)]
             for data in outbox:
                 self.child.send(data)

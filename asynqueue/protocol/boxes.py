@@ -8,12 +8,16 @@ end. A key has 255 bytes at most, a value 65,535.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 #: What ends a box.
 END = b"\0\0"
 
 #: How long a key may be.
 KEY = 255
+
+#: From how many bytes on a value is large.
+LARGE = 1 << 14
 
 
 class BoxReader:
@@ -30,7 +34,7 @@ class BoxReader:
         self.mostPairs = mostPairs
         self.mostBytes = mostBytes
         self._data = b""
-        self._box: dict[bytes, bytes] = {}
+        self._box: dict[bytes, Any] = {}
         self._key: bytes | None = None
         self._bytes = 0
 
@@ -48,17 +52,17 @@ class BoxReader:
         """
         return len(self._data) + len(self._key or b"") + sum(len(key) + len(value) for key, value in self._box.items())
 
-    def feed(self, data: bytes) -> list[dict[bytes, bytes]]:
+    def feed(self, data: bytes) -> list[dict[bytes, Any]]:
         """
         Take some bytes.
 
-        @return: The boxes that are complete with them.
+        @return: The boxes that are complete with them. What is large in C{records} is not copied, but a C{memoryview}.
         @raise ValueError: A box is larger than it may be, has a key twice or too long, or has nothing in it.
         """
         # Hot path, watched by `bench --only wire`.
         if self._data:
             data = self._data + data
-        boxes: list[dict[bytes, bytes]] = []
+        boxes: list[dict[bytes, Any]] = []
         box = self._box
         key = self._key
         place = 0
@@ -73,7 +77,10 @@ class BoxReader:
             if after > end:
                 break
             if key is not None:
-                box[key] = data[place + 2 : after]
+                if length >= LARGE and key[:7] == b"records":
+                    box[key] = memoryview(data)[place + 2 : after]
+                else:
+                    box[key] = data[place + 2 : after]
                 key = None
             elif length:
                 key = data[place + 2 : after]

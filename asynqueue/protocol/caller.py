@@ -41,7 +41,7 @@ class Caller:
         self._send = send
         self._lane = Outgoing(self._run)
         self._incoming = Incoming(lambda size: send(commands.Credit, size=size))
-        self._splitter = Splitter(max(limit, ERROR_LIMIT))
+        self._splitter = Splitter(max(limit, ERROR_LIMIT), inPlace=True)
 
     def _run(self, pieces: list[Piece]) -> None:
         self._send(commands.Run, records=pieces)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from struct import Struct
+from typing import Any
 
 # From the caller
 
@@ -97,22 +98,30 @@ def record(kind: int, number: int, body: bytes = b"", flags: int = 0) -> bytes:
     return _pack(kind, flags, number, len(body)) + body
 
 
+#: From how many bytes on a body may be put together in place.
+IN_PLACE = 1 << 20
+
+
 class Splitter:
     """
     Makes records of the bytes that come, however they are cut.
     """
 
-    __slots__ = ("_head", "_limit", "_missing", "_parts", "_start")
+    __slots__ = ("_body", "_head", "_inPlace", "_limit", "_missing", "_parts", "_start")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, inPlace: bool = False) -> None:
         """
         @param limit: How long, in bytes, a body may be.
+        @param inPlace: Whether a very long body, from L{IN_PLACE} bytes on, is put together as it comes, and given as a
+            C{bytearray}: that takes half the memory.
         """
         self._limit = limit
+        self._inPlace = inPlace
+        self._body: bytearray | None = None
         # The beginning of a header; or the header of a record, what there is of its body, and how much of that is not.
         self._start = b""
         self._head: tuple[int, int, int] | None = None
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | memoryview] = []
         self._missing = 0
 
     @property
@@ -124,7 +133,7 @@ class Splitter:
             return self._missing
         return HEADER.size - len(self._start) if self._start else 0
 
-    def feed(self, data: bytes) -> list[tuple[int, int, int, bytes]]:
+    def feed(self, data: bytes | memoryview) -> list[tuple[int, int, int, bytes]]:
         """
         Take some bytes.
 
@@ -137,14 +146,17 @@ class Splitter:
         if self._head is not None:
             start = self._missing
             if len(data) < start:
-                self._parts.append(data)
+                self._add(data)
                 self._missing -= len(data)
                 return records
-            self._parts.append(data[:start])
+            self._add(data[:start])
             kind, flags, number = self._head
             self._head = None
-            body = b"".join(self._parts)
-            self._parts.clear()
+            body: Any = self._body
+            if body is None:
+                body = b"".join(self._parts)
+                self._parts.clear()
+            self._body = None
             records.append((kind, flags, number, body))
         elif self._start:
             data = self._start + data
@@ -152,6 +164,9 @@ class Splitter:
         size = HEADER.size
         unpack = HEADER.unpack_from
         end = len(data)
+        if type(data) is memoryview and not (end - start > size and unpack(data, start)[3] > end - start):
+            # Of what is not the beginning of a long body, there may be many records to be made.
+            data = bytes(data)
         while end - start >= size:
             kind, flags, number, length = unpack(data, start)
             if length > self._limit:
@@ -159,11 +174,23 @@ class Splitter:
             after = start + size + length
             if after > end:
                 self._head = (kind, flags, number)
-                self._parts.append(data[start + size :])
+                self._missing = length
+                if self._inPlace and length >= IN_PLACE:
+                    self._body = bytearray(length)
+                self._add(data[start + size :])
                 self._missing = after - end
                 return records
-            records.append((kind, flags, number, data[start + size : after]))
+            # Of a view, there is only a long one.
+            records.append((kind, flags, number, data[start + size : after]))  # type: ignore[arg-type]
             start = after
         if start < end:
-            self._start = data[start:]
+            self._start = bytes(data[start:])
         return records
+
+    def _add(self, data: bytes | memoryview) -> None:
+        body = self._body
+        if body is None:
+            self._parts.append(data)
+        else:
+            start = len(body) - self._missing
+            body[start : start + len(data)] = data

@@ -228,7 +228,7 @@ class Runner:
         self._onEnter = onEnter
         self._lane = Outgoing(lambda pieces: send(commands.Outcome, records=pieces))
         self._incoming = Incoming(lambda size: send(commands.Credit, size=size))
-        self._splitter = Splitter(limit)
+        self._splitter = Splitter(limit, inPlace=True)
         self._mostStreams = streams
         self._patience = patience
         self._calls: deque[tuple[int, int, bytes]] = deque()

@@ -319,7 +319,7 @@ class NodeEncoding:
         exposed: Exposed | None = None
         try:
             if start > 1:
-                exposed = self._registry.find(body[1:start], self._peer.identity)
+                exposed = self._registry.find(bytes(body[1:start]), self._peer.identity)
                 self._checkSize(exposed, len(body) - start)
             elif not self._peer.mayCode:
                 raise NotAuthorized(

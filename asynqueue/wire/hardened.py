@@ -148,7 +148,7 @@ class HardenedAMP(amp.AMP):
         elif self._arrival is None and self.transport is not None:
             self._watchArrival()
 
-    def _boxReceived(self, box: dict[bytes, bytes]) -> None:
+    def _boxReceived(self, box: dict[bytes, Any]) -> None:
         # Hot path, watched by `bench --only wire`.
         if self.why:
             return
@@ -157,7 +157,7 @@ class HardenedAMP(amp.AMP):
         if taker is not None and amp.ASK not in box:
             taker(piecesIn(box, b"records"))
         else:
-            self.ampBoxReceived(amp.AmpBox(box))
+            self.ampBoxReceived(amp.AmpBox({key: bytes(value) for key, value in box.items()}))
 
     def _watchArrival(self) -> None:
         self._arrival = self.clock.callLater(BOX_TIME, self._lookAtArrival, self._reader.held)

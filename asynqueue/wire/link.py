@@ -277,6 +277,9 @@ class WireConversation(ReactorConversation):
     child: Any
     encoder: Any
 
+    # To send it in a box of its own would take longer than to copy it.
+    large = 1 << 18
+
     def __init__(self, child: Link, *args: Any) -> None:
         """
         @param args: Those of L{asynqueue.process.conversation.Conversation}.
