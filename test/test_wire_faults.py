@@ -502,6 +502,30 @@ class OddServerTests(MemoryTestCase):
             self.assertNotEqual(call.value, 1)
             self.shutDownHere(queue)
 
+    def test_S1_server(self) -> None:
+        """
+        No pickle of a server is read, in whatever field of whatever box or record it stands, unless the server has the
+        role C{code} and says that it writes pickles.
+        """
+        marker = os.path.abspath(self.mktemp())
+        for bomb in (pickle.dumps(_Bomb(marker), protocol) for protocol in (0, 2, 5)):
+            answers = [{field: bomb} for field in HELLO] + [{b"other": bomb}, {b"serializer": b"pickle"}]
+            refusal = {amp.ERROR: b"1", b"_error_code": b"not-authorized", b"_error_description": bomb}
+            kinds = (*range(33, 47), 0, 255)
+            bodies = (bomb, plain.dumps(bomb), len(bomb).to_bytes(4, "little") + bomb)
+            outcomes = [record(kind, 1, body) for kind in kinds for body in bodies]
+            outcomes += [record(records.STREAM, 1) + record(records.ITEMS, 1, body) for body in bodies]
+            sent = [*everyBox(bomb), amp.Box(refusal).serialize()]
+            sent += [_box(commands.Outcome, outcome) for outcome in outcomes]
+            for answer, then in [(answer, b"") for answer in answers] + [({}, data) for data in sent]:
+                self.net.connections.clear()
+                self.listen(answer, [then])
+                queue = self.client(whenLost="reconnect")
+                self.call(queue.options(idempotent=False), "echo", 1)
+                self.net.run(0.05)
+                self.shutDownHere(queue)
+                self.assertFalse(os.path.exists(marker), "a pickle was read")
+
     def test_S10_results(self) -> None:
         """
         What is told of errors makes exceptions of known classes only, and calls nothing.
@@ -1044,6 +1068,26 @@ class BoxTests(SessionTestCase):
         self.assertEqual(self.universe.noted, [("begun", "one"), ("cancelled", "one")])
 
 
+def everyBox(bomb: bytes) -> list[bytes]:
+    """
+    Return boxes of all commands, with a value in each of their fields.
+    """
+    found = []
+    every = [each for each in vars(commands).values() if isinstance(each, type) and issubclass(each, amp.Command)]
+    for command in every:
+        if command is not commands.Pushed:
+            names = [b"_command", b"_ask", *(name for name, _ in command.arguments), b"other"]
+            for field in names:
+                box = {b"_command": command.commandName, b"_ask": b"5"}
+                box.update({name: b"1" for name, _ in command.arguments})
+                box[field] = bomb
+                found.append(amp.Box(box).serialize())
+            found.append(amp.Box({b"_command": command.commandName, bomb[:255]: bomb}).serialize())
+    found += [amp.Box({tag: bomb, b"version": bomb}).serialize() for tag in (b"_answer", b"_error")]
+    found += [bomb, len(bomb).to_bytes(2, "big") + bomb]
+    return found
+
+
 class _Bomb:
     """
     An object whose unpickling leaves a marker.
@@ -1075,25 +1119,6 @@ class PickleTests(SessionTestCase):
         self.marker = os.path.abspath(self.mktemp())
         self.bombs = [pickle.dumps(_Bomb(self.marker), protocol) for protocol in (0, 2, 5)]
 
-    def boxes(self, bomb: bytes) -> list[bytes]:
-        """
-        Return boxes of all commands, with the pickle in each of their fields.
-        """
-        found = []
-        every = [each for each in vars(commands).values() if isinstance(each, type) and issubclass(each, amp.Command)]
-        for command in every:
-            if command is not commands.Pushed:
-                names = [b"_command", b"_ask", *(name for name, _ in command.arguments), b"other"]
-                for field in names:
-                    box = {b"_command": command.commandName, b"_ask": b"5"}
-                    box.update({name: b"1" for name, _ in command.arguments})
-                    box[field] = bomb
-                    found.append(amp.Box(box).serialize())
-                found.append(amp.Box({b"_command": command.commandName, bomb[:255]: bomb}).serialize())
-        found += [amp.Box({tag: bomb, b"version": bomb}).serialize() for tag in (b"_answer", b"_error")]
-        found += [bomb, len(bomb).to_bytes(2, "big") + bomb]
-        return found
-
     def bodies(self, bomb: bytes) -> list[bytes]:
         """
         Return bodies of calls, with the pickle in each of their parts.
@@ -1124,7 +1149,7 @@ class PickleTests(SessionTestCase):
         """
         node = self.makeNode(pickles=True)
         for bomb in self.bombs:
-            for data in self.boxes(bomb):
+            for data in everyBox(bomb):
                 for roles in (["submit"], ["code"]):
                     self.say(self.connect(roles, node=node), data)
                     self.assertNothingRan()
@@ -1135,7 +1160,7 @@ class PickleTests(SessionTestCase):
         """
         node = self.makeNode(pickles=True)
         for bomb in self.bombs:
-            for data in self.boxes(bomb):
+            for data in everyBox(bomb):
                 for roles in (["submit"], ["code"]):
                     self.say(self.guest(roles, node=node), data)
                     self.assertNothingRan()
