@@ -815,6 +815,25 @@ class WindowTests(SynchronousTestCase):
             shrink(window)
             self.assertEqual(window.size, 1)
 
+    def test_reports(self) -> None:
+        """
+        The time that counts is that in which the worker had something; it is told when it has too much.
+        """
+        window = Window(1.5)
+        self.assertFalse(window.reported(1, 0.0, 0), "nothing is known of how long it took")
+        self.assertEqual((window.size, window.since), (1, None))
+        window.since = 0.0
+        for now in (0.0, 0.0, 0.0):
+            self.assertFalse(window.reported(8, now, 8))
+        self.assertEqual((window.size, window.since), (8, 0.0))
+        self.assertFalse(window.reported(0, 1.0, 8), "nothing has finished")
+        self.assertFalse(window.reported(2, 2.0, 1), "there is room for another one")
+        self.assertEqual(window.size, 3)
+        self.assertTrue(window.reported(1, 4.0, 1))
+        self.assertEqual(window.size, 1)
+        self.assertFalse(window.reported(1, 9.0, 0), "it is no smaller than before")
+        self.assertIsNone(window.since)
+
 
 class OrderTests(OrderTestCase):
     """

@@ -199,7 +199,6 @@ class ProcessWorker:
         self._numbers = count(1).__next__
         self._window = Window(TARGET)
         self._lineage: Lineage | None = None
-        self._busySince: float | None = None
         self._limits: TimeLimits | None = None
         self._readiness = Readiness()
         self._starts = Readiness()
@@ -374,8 +373,9 @@ class ProcessWorker:
         if lineage is None or current is None:
             task.returned()
             return
-        if self._busySince is None:
-            self._busySince = monotonic()
+        window = self._window
+        if window.since is None:
+            window.since = monotonic()
         current.accept(task)
         lineage.gaveCall()
         options = task.options
@@ -460,12 +460,8 @@ class ProcessWorker:
             self._limits.settled()
         if conversation is not self._current:
             return
-        if number and self._busySince is not None:
-            before = self._window.size
-            size = self._window.finished(number, began - self._busySince)
-            if size < before and size <= len(conversation.held):
-                self._tellAttendant()
-        self._busySince = began if conversation.held else None
+        if self._window.reported(number, began, len(conversation.held)):
+            self._tellAttendant()
         if self._readiness.waiters and len(conversation.held) < self.capacity:
             self._readiness.ready()
 
@@ -482,7 +478,7 @@ class ProcessWorker:
         """
         Take tasks from a child that is ready for them, and none without.
         """
-        self._busySince = None
+        self._window.since = None
         if self._current is not None:
             self.unfitness = ""
             self._starts.ready()

@@ -13,9 +13,12 @@ This module imports neither Twisted nor anything else that a child process does 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from struct import Struct
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
 
 # From the caller
 

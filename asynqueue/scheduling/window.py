@@ -19,13 +19,30 @@ class Window:
     The number of tasks that a worker may hold.
 
     @ivar size: That number, at least 1.
+    @ivar since: When the worker began with what it has, by any clock; C{None} while it has nothing. Whoever gives it
+        something sets that.
     """
 
-    __slots__ = ("_target", "size")
+    __slots__ = ("_target", "since", "size")
 
     def __init__(self, target: float = TARGET) -> None:
         self.size = 1
+        self.since: float | None = None
         self._target = target
+
+    def reported(self, count: int, now: float, left: int) -> bool:
+        """
+        Note that a number of tasks have finished since the last time.
+
+        @param now: By the clock of C{since}.
+        @param left: How many the worker has now.
+        @return: Whether the window has shrunk, and is full.
+        """
+        before = size = self.size
+        if count and self.since is not None:
+            size = self.finished(count, now - self.since)
+        self.since = now if left else None
+        return left >= size < before
 
     def finished(self, count: int, elapsed: float) -> int:
         """

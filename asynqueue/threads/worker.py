@@ -61,7 +61,6 @@ class ThreadWorker:
         self.t.onFitness = self._tellAttendant
         self._window = Window()
         self.capacity = self._window.size
-        self._busySince: float | None = None
         self._look: IDelayedCall | None = None
         self._seen: Task | None = None
         self._untold: set[Task] = set()
@@ -125,8 +124,9 @@ class ThreadWorker:
         Run a task after those that are here already.
         """
         # Hot path, watched by `bench --only threads`.
-        if self._busySince is None:
-            self._busySince = monotonic()
+        window = self._window
+        if window.since is None:
+            window.since = monotonic()
         self.t.submit(task)
         if task.tellsStart:
             self._untold.add(task)
@@ -170,12 +170,10 @@ class ThreadWorker:
         Note the rate at which tasks finish, and let those go on who wait for that.
         """
         tasks = self.t.tasks
-        if number and self._busySince is not None:
-            before = self.capacity
-            self.capacity = self._window.finished(number, began - self._busySince)
-            if self.capacity < before and self.capacity <= len(tasks):
-                self._tellAttendant()
-        self._busySince = began if tasks else None
+        isFull = self._window.reported(number, began, len(tasks))
+        self.capacity = self._window.size
+        if isFull:
+            self._tellAttendant()
         if self._readiness.waiters and len(tasks) < self.capacity:
             self._readiness.ready()
         if not tasks:

@@ -154,7 +154,6 @@ class WireWorker:
         self._waiting: list[Task] = []
         self._numbers = count(1).__next__
         self._window = Window(TARGET)
-        self._busySince: float | None = None
         self._untold: dict[Task, None] = {}
         # What the queue that the worker is attached to has had run.
         self._updates: list[Update] = []
@@ -300,8 +299,9 @@ class WireWorker:
         if current is None:
             task.returned()
             return
-        if self._busySince is None:
-            self._busySince = monotonic()
+        window = self._window
+        if window.since is None:
+            window.since = monotonic()
         current.accept(task)
         if task.tellsStart:
             self._untold[task] = None
@@ -406,7 +406,7 @@ class WireWorker:
     def _together(self, conversation: PreparingConversation) -> None:
         self._current = conversation
         self._stopPatience()
-        self._busySince = None
+        self._window.since = None
         self._starts.ready()
         waiting, self._waiting = self._waiting, []
         for task in waiting:
@@ -473,7 +473,7 @@ class WireWorker:
         Connect again, or resign.
         """
         self._conversation = self._current = None
-        self._busySince = None
+        self._window.since = None
         self._untold.clear()
         self._window.stalled()
         if self._isStopping:
@@ -499,12 +499,8 @@ class WireWorker:
         current = self._current
         if current is None:
             return
-        if number and self._busySince is not None:
-            before = self._window.size
-            size = self._window.finished(number, began - self._busySince)
-            if size < before and size <= len(current.held):
-                self._tellAttendant()
-        self._busySince = began if current.held else None
+        if self._window.reported(number, began, len(current.held)):
+            self._tellAttendant()
         if self._readiness.waiters and len(current.held) < self.capacity:
             self._readiness.ready()
         self._endIfDone()
