@@ -113,6 +113,13 @@ class GreedyTests(SessionTestCase):
             for start in range(0, count, 1000):
                 self.say(client, b"".join(box[start : start + 1000]))
             self.assertEqual(not client.isLost, isIn, count)
+        # Calls that never come do not count.
+        for start in range(1, 3 * runner.UNWANTED, 1 << 14):
+            client = self.guest() if start == 1 else client
+            numbers = range(start, start + (1 << 14) - 1)
+            self.say(client, b"".join(boxOf(commands.Cancel, number=b"%d" % each, reason=b"0") for each in numbers))
+            self.runs(client, record(records.CALL, start + (1 << 14) - 1, bodyOf("echo")))
+            self.assertFalse(client.isLost)
 
     def test_F110_results(self) -> None:
         """

@@ -24,6 +24,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+import asynqueue
 from asynqueue import TaskQueue, deferToDelay
 from asynqueue.errors import WorkerError, WorkerStartError
 from asynqueue.testing import LeakCheckMixin
@@ -349,8 +350,38 @@ class FirstSignalTests(SignalTestCase):
                         program.send_signal(number)
                     code, errors = await self.ends(program, AT_ONCE)
                     # It may not have come to hear signals.
-                    self.assertIn(code, (self.codeOf(start, number), -number), errors)
+                    self.assertIn(
+                        code,
+                        (self.codeOf(start, number), -number),
+                        f"{start.__name__}, {seconds}, {number}: {code}\n{errors}",
+                    )
                     self.assertFalse((self.folder / "queue").exists())
+
+    def test_F66_beforeItHearsSignals(self) -> None:
+        """
+        A signal that the reactor hears before the program does ends it no less well.
+        """
+        text = (
+            "import os, signal, sys\n"
+            "from asynqueue.cli.main import main\n"
+            "from asynqueue.wire import signals\n"
+            "def early(*args):\n"
+            "    os.kill(os.getpid(), signal.SIGTERM)\n"
+            "    return enoughOf(*args)\n"
+            "enoughOf, signals.enoughOf = signals.enoughOf, early\n"
+            "sys.exit(main(sys.argv[1:]))\n"
+        )
+        arguments = ["worker", "--listen", self.description, "--workers", "process:1", *ROOT]
+        ended = subprocess.run(
+            [sys.executable, "-c", text, *arguments],
+            cwd=Path(asynqueue.__file__).parents[1],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        self.assertEqual(ended.returncode, 0, ended.stderr)
+        self.assertNotIn("Traceback", ended.stderr)
 
     async def test_F66_graceful(self) -> None:
         """

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from zope.interface import provider
 
-from asynqueue.cli.reactor import run_in_reactor
+from asynqueue.cli.reactor import INTERRUPTED, run_in_reactor
 from asynqueue.cli.terminal import CommandError
 from asynqueue.errors import AsynQueueError
 from asynqueue.wire.switches import SWITCHES
@@ -97,7 +97,9 @@ def _workers(text: str) -> Workers:
 
 def _run(parsed: argparse.Namespace, terminal: Terminal) -> int:
     _begin_logging(terminal, parsed.log_level)
-    return run_in_reactor(lambda reactor: serve(reactor, parsed, terminal))
+    code = run_in_reactor(lambda reactor: serve(reactor, parsed, terminal))
+    # A signal that comes before this program hears signals by itself asks it to end, as later ones do.
+    return 0 if code == INTERRUPTED else code
 
 
 def _begin_logging(terminal: Terminal, level: str) -> None:

@@ -357,8 +357,11 @@ class Runner:
             self._calls.remove(waiting)
             self._gone([waiting])
             self._tell(records.CANCELLED, number)
-        elif number > max(self._begun, self._recalledTo):
+        elif number > max(self._last, self._recalledTo):
             self._unwanted.add(number)
+            if len(self._unwanted) > UNWANTED:
+                # Those that have not come with a greater one never will.
+                self._unwanted = {each for each in self._unwanted if each > self._last}
             if len(self._unwanted) > UNWANTED:
                 raise ValueError(f"more than {UNWANTED} calls cancelled that have not come")
 
