@@ -11,7 +11,7 @@ import re
 from itertools import accumulate
 
 #: Texts, whose brackets and commas do not count, when nothing is escaped in them any more; one may have no end.
-_TEXTS = re.compile(rb'"[^"]*+"?')
+_TEXTS = re.compile(rb'"[^"]*"?')
 
 #: Everything but what parts JSON. Without colons, a text would end where the next begins.
 _CONTENT = bytes(set(range(256)) - set(b'[]{},":'))
