@@ -1157,6 +1157,8 @@ class NodeTests(WireTestCase):
         [failure] = await self.within(LIMIT, queue.update("note", "once more"))
         self.assertIsInstance(failure.value, QueueFull)
         self.assertEqual(self.universe.noted, ["updated"] * 2)
+        # One that is for the present workers is not kept.
+        self.assertEqual(await self.within(LIMIT, queue.update("note", "passing", ephemeral=True)), [3])
 
     async def test_updateInAThread(self) -> None:
         """

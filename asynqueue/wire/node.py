@@ -234,7 +234,7 @@ class Node:
         """
         if call.isAgain and key in self._updates:
             return None
-        if len(self._updates) >= UPDATES:
+        if key and len(self._updates) >= UPDATES:
             raise QueueFull(f"the node keeps {UPDATES} updates for workers that are there later, which are the most")
         if call.isMethod or not self._workers:
             done = maybeDeferred(self._runOnce, call)
