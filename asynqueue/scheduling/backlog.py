@@ -63,9 +63,7 @@ class Backlog:
         Let an item wait that has been taken and was of no use: before all that came after it in its series and band,
         and as if it had not been served.
         """
-        family = self._families.get(item.series)
-        if family is None:
-            family = self._families[item.series] = SeriesLanes(item.series)
+        family = self._familyOf(item.series)
         lane = family.lanes.get(band)
         if lane is None:
             self._wake(item, family, band)
@@ -82,6 +80,12 @@ class Backlog:
         for heap in lane.heaps or ():
             heap.rank(lane)
         self.waiting += 1
+
+    def _familyOf(self, series: Hashable) -> SeriesLanes:
+        family = self._families.get(series)
+        if family is None:
+            family = self._families[series] = SeriesLanes(series)
+        return family
 
     def _wake(self, item: Queueable, family: SeriesLanes, band: int) -> None:
         lane = family.lanes[band] = Lane(family, band)
@@ -277,9 +281,7 @@ class Backlog:
         """
         Reserve a series for a seat, once more, since the seat holds an item of the series that has not been started.
         """
-        family = self._families.get(series)
-        if family is None:
-            family = self._families[series] = SeriesLanes(series)
+        family = self._familyOf(series)
         if family.pin is None:
             family.pin = seat
             self._replace(family)
